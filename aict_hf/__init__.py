@@ -1,0 +1,34 @@
+"""High-resolution image harmonization with AICT (Adaptive-Interval Color Transformation, NeurIPS 2024)."""
+
+from importlib.metadata import version
+
+from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .configuration_aict import AICTConfig
+from .image_processing_aict import AICTImageProcessor
+from .lut import apply_luts
+from .modeling_aict import AICTModel, AICTOutput, foreground_mse
+from .pipeline_aict import ImageHarmonizationPipeline
+from .pretrained import DEFAULT_CHECKPOINT
+
+__version__ = version("aict_hf")
+
+# transformers' own way to make the Auto classes and `pipeline("image-harmonization", ...)` know a model outside it.
+AutoConfig.register(AICTConfig.model_type, AICTConfig, exist_ok=True)
+AutoModel.register(AICTConfig, AICTModel, exist_ok=True)
+AutoImageProcessor.register(AICTConfig, slow_image_processor_class=AICTImageProcessor, exist_ok=True)
+PIPELINE_REGISTRY.register_pipeline(
+    "image-harmonization", pipeline_class=ImageHarmonizationPipeline, pt_model=AICTModel, type="image"
+)
+
+__all__ = [
+    "DEFAULT_CHECKPOINT",
+    "AICTConfig",
+    "AICTImageProcessor",
+    "AICTModel",
+    "AICTOutput",
+    "ImageHarmonizationPipeline",
+    "apply_luts",
+    "foreground_mse",
+]

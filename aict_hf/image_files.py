@@ -1,0 +1,259 @@
+"""Photos and masks as files: read upright with their metadata, written whole or not at all."""
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from .atomic_write import atomic_file
+from .errors import InputError
+
+DEFAULT_MAX_MEGAPIXELS = 200.0
+OUTPUT_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+SIXTEEN_BIT_FORMATS = ("PNG", "TIFF")
+IMAGE_SUFFIXES = (*OUTPUT_FORMATS, ".bmp", ".gif")
+
+# Modes each format can hold; anything else is converted to the first that keeps alpha where there is any.
+_MODES = {
+    "JPEG": ("RGB", "L", "CMYK"),
+    "PNG": ("RGBA", "RGB", "L", "LA"),
+    "WEBP": ("RGBA", "RGB"),
+    "TIFF": ("RGBA", "RGB", "L", "LA", "CMYK"),
+}
+# How pixels lie in a TIFF file: true of the file that was read, not of the one that is written.
+_TIFF_LAYOUT_TAGS = frozenset(
+    [
+        *range(254, 260),
+        262,
+        266,
+        273,
+        *range(277, 280),
+        284,
+        292,
+        293,
+        317,
+        320,
+        *range(322, 326),
+        330,
+        *range(332, 335),
+        *range(336, 342),
+        347,
+        *range(529, 533),
+        ExifTags.Base.InterColorProfile,
+    ]
+)
+
+
+@dataclass
+class ImageFile:
+    """A decoded photo, upright, with what travels beside its pixels.
+
+    Attributes:
+        pixels: PIL image of mode L, LA, RGB, RGBA or CMYK, or for 16-bit files a uint16 array, (H, W) or (H, W, C).
+        icc_profile: the file's colour profile.
+        exif: the file's EXIF block, orientation removed.
+    """
+
+    pixels: Image.Image | np.ndarray
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        if isinstance(self.pixels, Image.Image):
+            return self.pixels.size
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+def read_image(path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> ImageFile:
+    """Decode a photo or mask, turned upright as its EXIF orientation says.
+
+    Args:
+        path: a file of any format Pillow reads; 16-bit RGB files need the extra `aict_hf[16bit]`.
+        max_megapixels: refuse larger images before decoding them (decompression bombs).
+    Raises:
+        InputError: if the file is missing, empty, truncated, no image, animated or too large.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: is empty; expected an image")
+        with _open(path) as image:
+            width, height = image.size
+            if width * height > max_megapixels * 1e6:
+                raise InputError(
+                    f"{path}: has {width} x {height} pixels, over the limit of {max_megapixels:g} megapixels; "
+                    "raise --max-megapixels if you trust the file"
+                )
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # cameras store previews as MPO
+                raise InputError(f"{path}: holds {frames} images; save the one you mean to a file of its own")
+            sixteen_bit = _is_sixteen_bit(image)
+            pixels = _decode_sixteen_bit(path) if sixteen_bit else ImageOps.exif_transpose(image)
+            read = ImageFile(pixels, image.info.get("icc_profile"), _exif_bytes(image))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; check the path") from error
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{path}: is not an image of a known format; expected JPEG, PNG, WebP, TIFF or alike"
+        ) from error
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be decoded ({error}); is the file complete?") from error
+    if isinstance(read.pixels, Image.Image) and read.pixels.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        alpha = read.pixels.has_transparency_data
+        read.pixels = read.pixels.convert("RGBA" if alpha else "L" if read.pixels.mode == "1" else "RGB")
+    return read
+
+
+def output_format(path: str | os.PathLike) -> str:
+    """Pillow's name of the format a file of this name is written in.
+
+    Raises:
+        InputError: if the extension is none of those this package writes.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in OUTPUT_FORMATS:
+        raise InputError(f"{path}: cannot write {suffix or 'a file without extension'}; use .png, .jpg, .webp or .tif")
+    return OUTPUT_FORMATS[suffix]
+
+
+def write_image(path: str | os.PathLike, image: ImageFile) -> None:
+    """Encode a photo in the format of its extension (JPEG and WebP at quality 95) with its colour profile and EXIF.
+
+    16-bit pixels stay 16-bit in PNG and TIFF and become 8-bit in JPEG and WebP. The file appears under its name only
+    when it is complete.
+
+    Raises:
+        InputError: if the format cannot hold the image or the file cannot be written.
+    """
+    path = Path(path)
+    format_name = output_format(path)
+    pixels, icc_profile = image.pixels, image.icc_profile
+    if isinstance(pixels, np.ndarray) and format_name not in SIXTEEN_BIT_FORMATS:
+        pixels = Image.fromarray(((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if isinstance(pixels, Image.Image) and pixels.mode not in _MODES[format_name]:
+        if pixels.has_transparency_data and "RGBA" not in _MODES[format_name]:
+            raise InputError(f"{path}: {format_name} cannot hold the alpha channel; write .png, .webp or .tif instead")
+        if pixels.mode == "CMYK":
+            icc_profile = None  # it describes inks, the converted pixels are RGB
+        pixels = pixels.convert("RGBA" if pixels.has_transparency_data else "RGB")
+    if isinstance(pixels, Image.Image) and format_name == "WEBP" and max(pixels.size) > 16383:
+        raise InputError(
+            f"{path}: WebP holds at most 16383 pixels a side, the image is {pixels.size}; write .png or .tif"
+        )
+    with atomic_file(path) as partial:
+        if isinstance(pixels, np.ndarray):
+            _encode_sixteen_bit(partial, pixels, icc_profile, image.exif)
+        else:
+            options = {"TIFF": {"compression": "tiff_adobe_deflate"}, "PNG": {}}.get(format_name, {"quality": 95})
+            pixels.save(partial, format=format_name, icc_profile=icc_profile, exif=image.exif or b"", **options)
+
+
+def _open(path: Path) -> Image.Image:
+    """Image.open without Pillow's own pixel limit, which lies below ours and is one for the whole process."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        return Image.open(path)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _exif_bytes(image: Image.Image) -> bytes | None:
+    """The EXIF block without orientation (also in `image`, so only after it is turned upright) and TIFF layout."""
+    exif = image.getexif()
+    exif.pop(ExifTags.Base.Orientation, None)
+    for tag in _TIFF_LAYOUT_TAGS:
+        exif.pop(tag, None)
+    return exif.tobytes() if len(exif) else None
+
+
+def _is_sixteen_bit(image: Image.Image) -> bool:
+    """Whether the file has 16 bits a channel: Pillow decodes only gray ones of these to their full depth."""
+    return image.mode.startswith("I;16") or any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+
+
+def _vips(path: Path):
+    try:
+        import pyvips
+    except (ImportError, OSError) as error:
+        raise InputError(f"{path}: 16-bit images need libvips; pip install 'aict_hf[16bit]'") from error
+    return pyvips
+
+
+def _decode_sixteen_bit(path: Path) -> np.ndarray:
+    pyvips = _vips(path)
+    try:
+        image = pyvips.Image.new_from_file(str(path), fail_on="truncated").autorot()
+        pixels = image.numpy()
+    except pyvips.Error as error:
+        raise InputError(
+            f"{path}: cannot be decoded ({' '.join(str(error).split())}); is the file complete?"
+        ) from error
+    if image.format != "ushort" or image.interpretation == "cmyk" or image.bands > 4:
+        raise InputError(
+            f"{path}: has {image.bands} bands of {image.format} ({image.interpretation}); expected 16-bit gray or RGB"
+        )
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+
+
+def _encode_sixteen_bit(path: Path, pixels: np.ndarray, icc_profile: bytes | None, exif: bytes | None) -> None:
+    pyvips = _vips(path)
+    bands = 1 if pixels.ndim == 2 else pixels.shape[2]
+    image = pyvips.Image.new_from_array(pixels, interpretation="grey16" if bands < 3 else "rgb16").copy()
+    for name, block in (("icc-profile-data", icc_profile), ("exif-data", exif)):
+        if block:
+            image.set_type(pyvips.GValue.blob_type, name, block)
+    is_tiff = path.suffix.startswith(".tif")
+    try:
+        image.write_to_file(str(path), **({"compression": "deflate"} if is_tiff else {}))
+    except pyvips.Error as error:
+        raise OSError(" ".join(str(error).split())) from error
+    if is_tiff and exif:
+        _append_exif(path, exif)
+
+
+def _append_exif(path: Path, exif: bytes) -> None:
+    """Give a TIFF file EXIF tags, which libvips does not write: a new directory at its end, old entries and new.
+
+    Source: TIFF 6.0, section 2.
+    """
+    tags = Image.Exif()
+    tags.load(exif)
+    with path.open("r+b") as file:
+        order = "<" if file.read(2) == b"II" else ">"
+        file.seek(4)
+        file.seek(*struct.unpack(f"{order}L", file.read(4)))
+        entries = file.read(12 * struct.unpack(f"{order}H", file.read(2))[0])
+
+        start = file.seek(0, os.SEEK_END)
+        start += file.write(b"\0" * (start % 2))  # directories start at even offsets
+        added = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0" if order == "<" else b"MM\0*\0\0\0\0")
+        for tag in tags:
+            added[tag] = tags.get_ifd(tag) or tags[tag]
+        block = added.tobytes(start)
+        start += file.write(block + b"\0" * (len(block) % 2))
+
+        entries = block[2 : 2 + 12 * len(added)] + entries
+        by_tag = {entries[i : i + 2]: entries[i : i + 12] for i in range(0, len(entries), 12)}
+        ordered = sorted(by_tag.values(), key=lambda entry: struct.unpack(f"{order}H", entry[:2]))
+        file.write(struct.pack(f"{order}H", len(ordered)) + b"".join(ordered) + struct.pack(f"{order}L", 0))
+        file.seek(4)
+        file.write(struct.pack(f"{order}L", start))
+
+
+__all__ = [
+    "DEFAULT_MAX_MEGAPIXELS",
+    "IMAGE_SUFFIXES",
+    "OUTPUT_FORMATS",
+    "ImageFile",
+    "output_format",
+    "read_image",
+    "write_image",
+]

@@ -1,0 +1,363 @@
+"""Image processor of AICT: photos and masks of any kind to the network's inputs, and its LUTs back onto the photos."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from transformers.image_processing_base import ImageProcessingMixin  # noqa: F401  diffusers looks for it here
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+
+from .lut import apply_luts
+
+ImageLike = Image.Image | np.ndarray | Tensor | str | os.PathLike
+
+RESIZE_BITS = 11  # OpenCV resizes uint8 images with weights of 11 bits
+
+
+class AICTImageProcessor(BaseImageProcessor):
+    """Makes the low-resolution copies the network sees, and applies its LUTs to the full-resolution photos.
+
+    Photos and masks may be PIL images, NumPy arrays, torch tensors or file paths, one or a list. Arrays are
+    (H, W), (H, W, C) or (C, H, W) with C = 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA); uint8 0..255, uint16
+    0..65535 or float 0..1. Where (H, W, C) and (C, H, W) both fit, torch tensors are read as (C, H, W), NumPy arrays
+    as (H, W, C), unless `input_data_format` says otherwise. Files are turned upright as their EXIF orientation says.
+
+    Args:
+        size: height and width of the low-resolution copies, in pixels: `{"height": 256, "width": 256}` or one number.
+
+    Source: AICT (NeurIPS 2024), section 3.1; the resize of the authors' data loader (OpenCV's `INTER_LINEAR`).
+    """
+
+    model_input_names = ["pixel_values", "mask"]  # noqa: RUF012  as transformers declares it
+
+    def __init__(self, size: dict[str, int] | int = 256, **kwargs):
+        super().__init__(**kwargs)
+        self.size = _size_dict(size)
+
+    def __call__(self, images: Any, masks: Any = None, **kwargs: Any) -> BatchFeature:  # type: ignore[override]
+        return self.preprocess(images, masks, **kwargs)
+
+    def preprocess(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        masks: ImageLike | Sequence[ImageLike | None] | None = None,
+        *,
+        size: dict[str, int] | int | None = None,
+        input_data_format: str | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """Make the network's inputs.
+
+        Args:
+            images: composites, one or several.
+            masks: their foreground masks, as many: white (255, 65535, 1.0 or True) is foreground, values between are
+                soft. RGB masks are read by their luminance. May be left out (or None in a list) where the images have
+                an alpha channel, which is then the mask.
+            size: low-resolution size, instead of the processor's own.
+            input_data_format: "channels_first" or "channels_last" for arrays whose layout is ambiguous.
+            return_tensors: "pt" for torch tensors, "np" for NumPy arrays.
+        Returns:
+            `pixel_values`, RGB in [0, 1], shape (B, 3, height, width), and `mask`, in [0, 1], (B, 1, height, width).
+        Raises:
+            ValueError: if an image is not what its type promises, a mask is missing or differs in size from its image.
+            FileNotFoundError: if a path does not exist.
+        """
+        size = self.size if size is None else _size_dict(size)
+        shape = (size["height"], size["width"])
+        pixel_values, low_resolution_masks = [], []
+        for photo, foreground in pair_images(images, masks):
+            rgb, mask = photo_tensors(photo, foreground, input_data_format)
+            pixel_values.append(resize_image(rgb, shape).float() / 255)
+            low_resolution_masks.append(resize_mask(mask, shape))
+        data: dict[str, Any] = {"pixel_values": torch.stack(pixel_values), "mask": torch.stack(low_resolution_masks)}
+        if return_tensors != "pt":  # BatchFeature makes arrays of arrays only
+            data = {name: tensor.cpu().numpy() for name, tensor in data.items()}
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    def post_process_harmonization(
+        self,
+        outputs: Any,
+        composites: ImageLike | Sequence[ImageLike],
+        masks: ImageLike | Sequence[ImageLike | None] | None = None,
+        strength: float = 1.0,
+        *,
+        input_data_format: str | None = None,
+    ) -> list[Any]:
+        """Apply the predicted LUTs to the photos at full resolution.
+
+        Args:
+            outputs: what `AICTModel` returned for `composites` and `masks` (`knots` and `color_lut` are read).
+            composites: the photos that were given to the processor.
+            masks: their masks, as given to the processor.
+            strength: share of the change to apply, 0 (returns the input bit for bit) to 1.
+            input_data_format: as in `preprocess`.
+        Returns:
+            one image per composite, of the type, size and mode it came in (PIL for a path); alpha channels are kept,
+            pixels with mask 0 are identical to the input. Palette images keep their palette: convert them to RGB
+            first for a result of full quality.
+        Raises:
+            ValueError: as `preprocess`; or if `outputs` is for another number of images.
+        """
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength is {strength}; expected 0 (the composite itself) to 1 (fully harmonized)")
+        pairs = pair_images(composites, masks)
+        if len(pairs) != len(outputs.knots):
+            raise ValueError(f"outputs holds {len(outputs.knots)} images, composites {len(pairs)}; pass the same ones")
+        results = []
+        for (photo, foreground), knots, color_lut in zip(pairs, outputs.knots, outputs.color_lut, strict=True):
+            rgb, mask = photo_tensors(photo, foreground, input_data_format)
+            device = knots.device
+            harmonized = apply_luts(
+                rgb[None].to(device), mask[None].to(device), knots[None], color_lut[None], strength=strength
+            )[0].to(rgb.device)
+            changed = (mask > 0) if strength > 0 else torch.zeros_like(mask, dtype=torch.bool)
+            results.append(_put_back(photo, harmonized, changed, input_data_format))
+        return results
+
+
+def pair_images(
+    images: ImageLike | Sequence[ImageLike], masks: ImageLike | Sequence[ImageLike | None] | None
+) -> list[tuple[Any, Any]]:
+    """Composites with their masks (None where left out), files opened.
+
+    Raises:
+        ValueError: if there are no images, or not as many masks as images.
+    """
+    photos = _as_list(images)
+    foregrounds = [None] * len(photos) if masks is None else _as_list(masks)
+    if not photos:
+        raise ValueError("no images were given; pass at least one")
+    if len(photos) != len(foregrounds):
+        raise ValueError(f"{len(photos)} images came with {len(foregrounds)} masks; pass one mask per image")
+    return list(zip(map(_open, photos), map(_open, foregrounds), strict=True))
+
+
+def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = None) -> tuple[Tensor, Tensor]:
+    """One photo and its mask as the tensors the LUTs work on.
+
+    Args:
+        photo: PIL image, NumPy array or torch tensor, gray, RGB or with alpha.
+        foreground: its mask, or None where the photo's alpha is the mask.
+        input_data_format: as in `AICTImageProcessor.preprocess`.
+    Returns:
+        RGB, shape (3, H, W), uint8 or float in [0, 1] (a view of an RGB array, not a copy), and mask, shape
+        (1, H, W), uint8 or float in [0, 1].
+    Raises:
+        ValueError: if shape, dtype or values are not those of an image, or the sizes differ.
+    """
+    channels = _channels(photo, "image", input_data_format)
+    if foreground is not None:
+        mask = _luminance(_channels(foreground, "mask", input_data_format))
+        if mask.dtype == torch.uint8 and mask.max() == 1:
+            raise ValueError(
+                "the mask is uint8 but holds only 0 and 1, where 255 is foreground; pass it as bool or times 255"
+            )
+    elif channels.shape[0] in (2, 4):
+        mask = channels[-1:]
+    else:
+        raise ValueError("no mask was given and the image has no alpha channel; pass a mask or an RGBA image")
+    rgb = channels[:3] if channels.shape[0] > 2 else channels[:1].expand(3, -1, -1)
+    if mask.shape[1:] != rgb.shape[1:]:
+        raise ValueError(
+            f"mask is {mask.shape[2]} x {mask.shape[1]}, composite is {rgb.shape[2]} x {rgb.shape[1]}; "
+            "resize the mask to the composite"
+        )
+    return rgb, mask.to(rgb.device)
+
+
+def resize_image(image: Tensor, size: Sequence[int]) -> Tensor:
+    """Low-resolution copy of an image: rounded to uint8, then bilinear without antialiasing, as OpenCV computes it.
+
+    Only the four pixels around each sample are read, in OpenCV's fixed-point arithmetic: identical to
+    `cv2.resize(image, interpolation=cv2.INTER_LINEAR)` of a uint8 image, bit for bit.
+
+    Args:
+        image: uint8 0..255 or float 0..1, shape (..., H, W).
+        size: height and width of the copy.
+    Returns:
+        levels 0..255, int32, shape (..., *size).
+    """
+    top, bottom, y = _taps(image.shape[-2], size[0], image.device)
+    left, right, x = _taps(image.shape[-1], size[1], image.device)
+    x = torch.where((left == right), 0, x)  # OpenCV drops the weight beyond the border in rows, not in columns
+    one = 1 << RESIZE_BITS
+    x_right, x_left = (x * one).round().int(), ((1 - x) * one).round().int()
+    y_bottom, y_top = (y * one).round().int()[:, None], ((1 - y) * one).round().int()[:, None]
+
+    def row(index: Tensor) -> Tensor:
+        lines = image[..., index, :]
+        return (_to_levels(lines[..., left]) * x_left + _to_levels(lines[..., right]) * x_right) >> 4
+
+    return (((row(top) * y_top) >> 16) + ((row(bottom) * y_bottom) >> 16) + 2) >> 2
+
+
+def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
+    """Low-resolution copy of a mask: bilinear without antialiasing, in float32, so that soft edges stay soft.
+
+    Args:
+        mask: uint8 0..255 or float 0..1, shape (..., H, W).
+        size: height and width of the copy.
+    Returns:
+        float32 in [0, 1], shape (..., *size).
+    """
+    top, bottom, y = _taps(mask.shape[-2], size[0], mask.device)
+    left, right, x = _taps(mask.shape[-1], size[1], mask.device)
+
+    def row(index: Tensor) -> Tensor:
+        lines = mask[..., index, :]
+        lines = lines.float() if lines.is_floating_point() else lines.float() / 255
+        return lines[..., left] * (1 - x) + lines[..., right] * x
+
+    return row(top) * (1 - y[:, None]) + row(bottom) * y[:, None]
+
+
+def _taps(length: int, samples: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices of the two neighbours of each sample at half-pixel centres, and the weight of the second."""
+    centre = (torch.arange(samples, dtype=torch.float64) + 0.5) * (length / samples) - 0.5
+    first = centre.floor()
+    weight = (centre - first).float()
+    first = first.long()
+    low, high = first.clamp(0, length - 1), (first + 1).clamp(0, length - 1)
+    return low.to(device), high.to(device), weight.to(device)
+
+
+def _to_levels(values: Tensor) -> Tensor:
+    return (values.float() * 255 + 0.5).floor().int() if values.is_floating_point() else values.int()
+
+
+def _size_dict(size: dict[str, int] | int) -> dict[str, int]:
+    sides = {"height": size, "width": size} if isinstance(size, int) else dict(size)
+    if set(sides) != {"height", "width"} or not all(isinstance(side, int) and side > 0 for side in sides.values()):
+        raise ValueError(f"size is {size}; expected a number of pixels or {{'height': ..., 'width': ...}}")
+    return sides
+
+
+def _as_list(images: Any) -> list[Any]:
+    if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
+        return list(images)
+    return list(images) if isinstance(images, list | tuple) else [images]
+
+
+def _open(image: Any) -> Any:
+    """The image itself, or the file it names, turned upright."""
+    if not isinstance(image, str | os.PathLike):
+        return image
+    try:
+        with Image.open(image) as opened:
+            return ImageOps.exif_transpose(opened)  # loads it
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{os.fspath(image)} cannot be read as an image: {error}") from error
+
+
+def _channels(image: Any, name: str, input_data_format: str | None) -> Tensor:
+    """An image as (C, H, W): 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA; uint8, or float checked to lie in [0, 1]."""
+    if isinstance(image, Image.Image):
+        return _pil_channels(image)
+    if not isinstance(image, np.ndarray | Tensor):
+        raise ValueError(f"{name} is a {type(image).__name__}; expected a PIL image, an array, a tensor or a file path")
+    if image.ndim == 2:
+        image = image[None]
+        input_data_format = "channels_first"
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(f"{name} has shape {tuple(image.shape)}; expected (H, W), (H, W, C) or (C, H, W)")
+    channels_first = _is_channels_first(image, name, input_data_format)
+    tensor = _as_tensor(image) if isinstance(image, np.ndarray) else image
+    tensor = tensor if channels_first else tensor.permute(2, 0, 1)
+    if tensor.dtype == torch.uint8:
+        return tensor
+    if tensor.dtype == torch.bool and name == "mask":
+        return tensor.float()
+    if tensor.dtype == torch.uint16:
+        return tensor.float() / 65535
+    if not tensor.dtype.is_floating_point:
+        raise ValueError(
+            f"{name} has dtype {image.dtype}; expected uint8, uint16 or float in [0, 1], or bool for a mask"
+        )
+    low, high = tensor.aminmax()
+    if not (low >= 0 and high <= 1):  # also where they are NaN
+        raise ValueError(f"{name} has values from {low:.4g} to {high:.4g}; floats must lie in [0, 1] and not be NaN")
+    return tensor
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()  # torch wants neither
+    try:
+        return torch.from_numpy(array)
+    except TypeError as error:
+        raise ValueError(f"arrays of dtype {array.dtype} are no images; expected uint8, uint16 or float") from error
+
+
+def _is_channels_first(image: np.ndarray | Tensor, name: str, input_data_format: str | None) -> bool:
+    first, last = image.shape[0] in (1, 2, 3, 4), image.shape[-1] in (1, 2, 3, 4)
+    if input_data_format is not None:
+        if input_data_format not in ("channels_first", "channels_last"):
+            raise ValueError(f"input_data_format is {input_data_format!r}; expected channels_first or channels_last")
+        channels_first = input_data_format == "channels_first"
+        first, last = first and channels_first, last and not channels_first
+    if not (first or last):
+        raise ValueError(f"{name} has shape {tuple(image.shape)}; expected 1, 2, 3 or 4 channels, first or last")
+    return first and (not last or isinstance(image, Tensor))
+
+
+def _pil_channels(image: Image.Image) -> Tensor:
+    if image.mode.startswith("I;16"):
+        return torch.from_numpy(np.array(image).astype(np.float32) / 65535)[None]
+    if image.mode in ("I", "F"):
+        raise ValueError(f"image mode {image.mode} has no fixed range; convert it to L, RGB or a float array in [0, 1]")
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode == "1" else "RGB")
+    pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+def _luminance(channels: Tensor) -> Tensor:
+    """(C, H, W) to (1, H, W) by the weights of ITU-R 601, alpha left out; gray stays exactly gray."""
+    if channels.shape[0] < 3:
+        return channels[:1]
+    weights = torch.tensor([0.299, 0.587, 0.114], device=channels.device)
+    red, green, blue = channels[0], channels[1], channels[2]
+    luminance = weights[0] * red + weights[1] * green + weights[2] * blue
+    if channels.dtype == torch.uint8:
+        luminance = (luminance + 0.5).floor()
+    gray = (red == green) & (green == blue)
+    return torch.where(gray, red, luminance.to(channels.dtype))[None]
+
+
+def _put_back(photo: Any, harmonized: Tensor, changed: Tensor, input_data_format: str | None) -> Any:
+    """A copy of `photo`, of its type, layout and mode, with the harmonized RGB where `changed`; alpha is kept."""
+    if not isinstance(photo, Image.Image):
+        return _put_back_array(photo, harmonized, changed, input_data_format)
+    if photo.mode.startswith("I;16"):
+        return Image.fromarray(_put_back_array(np.array(photo), harmonized, changed, input_data_format))
+    result = photo.copy()
+    pixels = Image.fromarray(np.ascontiguousarray(harmonized.permute(1, 2, 0).numpy()))
+    if photo.mode == "P":
+        pixels = pixels.quantize(palette=photo, dither=Image.Dither.NONE)
+    else:
+        pixels = pixels.convert(photo.mode, dither=Image.Dither.NONE)
+    if photo.mode in ("LA", "RGBA"):
+        pixels.putalpha(photo.getchannel("A"))
+    result.paste(pixels, mask=Image.fromarray(changed[0].numpy().astype(np.uint8) * 255))
+    return result
+
+
+def _put_back_array(array: Any, harmonized: Tensor, changed: Tensor, input_data_format: str | None) -> Any:
+    result = array.clone() if isinstance(array, Tensor) else torch.from_numpy(array.copy())
+    channels_first = array.ndim == 2 or _is_channels_first(array, "image", input_data_format)
+    layers = result[None] if array.ndim == 2 else result if channels_first else result.permute(2, 0, 1)
+    colours = 3 if layers.shape[0] > 2 else 1
+    values = harmonized if colours == 3 else _luminance(harmonized)
+    if layers.dtype == torch.uint16:
+        values = (values.double() * 65535 + 0.5).floor()
+    layers[:colours] = torch.where(changed, values.to(layers.dtype), layers[:colours])
+    return result if isinstance(array, Tensor) else result.numpy()
+
+
+__all__ = ["AICTImageProcessor"]

@@ -1,0 +1,324 @@
+"""PyTorch model of AICT (Adaptive-Interval Color Transformation, NeurIPS 2024) for image harmonization."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_aict import AICTConfig
+from .image_processing_aict import resize_image
+from .lut import apply_luts, knots_from_intervals
+
+LOW_RESOLUTION_LOSS_WEIGHT = 0.01  # the paper's loss, with the two areas below
+MIN_AREA = 1000.0
+LOW_RESOLUTION_MIN_AREA = 100.0
+
+
+@dataclass
+class AICTOutput(ModelOutput):
+    """What `AICTModel` returns. K is `config.num_intervals`, h and w the size of the LUT maps, float32 throughout.
+
+    Attributes:
+        loss: the paper's loss, scalar; only where `labels` were given.
+        sampling_intervals: positive, sum to 1 over K, shape (B, 3, K, h, w).
+        knots: their running sums from 0 to 1, the nodes of the first LUT, shape (B, 3, K + 1, h, w).
+        color_lut: nodes of the colour LUT, already weighted, shape (B, 3, K, h, w).
+        image_weight: the global weights in it, colour channel major, shape (B, 3 * K, 1, 1).
+        harmonized: low-resolution result in [0, 1], shape and dtype of `pixel_values`.
+        harmonized_full: full-resolution results, as `composites` came: a tensor or a list of (3, H, W) tensors; only
+            where `composites` were given.
+    """
+
+    loss: Tensor | None = None
+    sampling_intervals: Tensor | None = None
+    knots: Tensor | None = None
+    color_lut: Tensor | None = None
+    image_weight: Tensor | None = None
+    harmonized: Tensor | None = None
+    harmonized_full: Tensor | list[Tensor] | None = None
+
+
+def foreground_mse(prediction: Tensor, target: Tensor, mask: Tensor, *, min_area: float) -> Tensor:
+    """Squared error per foreground pixel, averaged over the images.
+
+    Args:
+        prediction: RGB in [0, 1], shape (B, 3, H, W).
+        target: the same.
+        mask: foreground in [0, 1], shape (B, 1, H, W).
+        min_area: foregrounds smaller than this many pixels count as this many, so that tiny ones do not dominate.
+    Returns:
+        scalar: mean over B of sum((prediction - target)^2) / (3 * max(sum(mask), min_area)).
+    Source: AICT (NeurIPS 2024), section 3.4.
+    """
+    error = ((prediction - target) ** 2).sum(dim=(1, 2, 3))
+    area = mask.sum(dim=(1, 2, 3)).clamp(min=min_area)
+    return (error / (3 * area)).mean()
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[Tensor, Tensor]:
+    weights = torch.matmul(query, key.transpose(2, 3)) * scaling
+    weights = F.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class AICTAttention(nn.Module):
+    """Multi-head self-attention over the patches; tokens in and out have shape (B, tokens, hidden_size)."""
+
+    def __init__(self, config: AICTConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        def split_heads(tokens: Tensor) -> Tensor:
+            return tokens.unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+
+        attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        attended, _ = attention_interface(
+            self,
+            split_heads(self.q_proj(hidden_states)),
+            split_heads(self.k_proj(hidden_states)),
+            split_heads(self.v_proj(hidden_states)),
+            None,
+            dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
+            scaling=self.scaling,
+        )
+        return self.o_proj(attended.flatten(2))
+
+
+class AICTLayer(GradientCheckpointingLayer):
+    """One transformer encoder layer: post-norm as published, or pre-norm where `config.norm_first`."""
+
+    def __init__(self, config: AICTConfig):
+        super().__init__()
+        self.norm_first = config.norm_first
+        self.attention = AICTAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def feed_forward(self, hidden_states: Tensor) -> Tensor:
+        return self.fc2(self.dropout(self.activation(self.fc1(hidden_states))))
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        if self.norm_first:
+            hidden_states = hidden_states + self.dropout(self.attention(self.attention_norm(hidden_states)))
+            return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states)))
+        hidden_states = self.attention_norm(hidden_states + self.dropout(self.attention(hidden_states)))
+        return self.feed_forward_norm(hidden_states + self.dropout(self.feed_forward(hidden_states)))
+
+
+class AICTImageWeightHead(nn.Module):
+    """One weight per colour-LUT node for the whole image, from the encoder features (global consistent weights)."""
+
+    def __init__(self, config: AICTConfig):
+        super().__init__()
+        half, quarter = config.hidden_size // 2, config.hidden_size // 4
+        self.conv1 = nn.Conv2d(config.hidden_size, half, kernel_size=3, padding=1)
+        self.norm1 = nn.BatchNorm2d(half)
+        self.conv2 = nn.Conv2d(half, quarter, kernel_size=3, padding=1)
+        self.norm2 = nn.BatchNorm2d(quarter)
+        self.proj = nn.Linear(quarter, 3 * config.num_intervals)
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = F.relu(self.norm1(self.conv1(features)))
+        features = F.max_pool2d(features, 2)
+        features = F.relu(self.norm2(self.conv2(features)))
+        return self.proj(features.amax(dim=(2, 3)))[:, :, None, None]
+
+
+class AICTModel(PreTrainedModel):
+    """Predicts, from a composite and its foreground mask, the LUTs that harmonize the foreground.
+
+    Source: AICT (NeurIPS 2024), section 3 and figure 2.
+    """
+
+    config: AICTConfig
+    config_class = AICTConfig
+    base_model_prefix = "aict"
+    main_input_name = "pixel_values"
+    input_modalities = "image"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["AICTLayer", "AICTImageWeightHead"]  # noqa: RUF012  as transformers declares it
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    def __init__(self, config: AICTConfig):
+        super().__init__(config)
+        nodes = 3 * config.num_intervals
+        assert config.decoder_stride is not None
+        self.patch_embeddings = nn.Conv2d(4, config.hidden_size, config.patch_size, stride=config.patch_size)
+        self.layers = nn.ModuleList([AICTLayer(config) for _ in range(config.num_hidden_layers)])
+        self.decoder = nn.ConvTranspose2d(
+            config.hidden_size, config.decoder_channels, config.decoder_stride, stride=config.decoder_stride
+        )
+        self.sampling_intervals_head = nn.Conv2d(config.decoder_channels, nodes, kernel_size=1)
+        self.color_lut_head = nn.Conv2d(config.decoder_channels, nodes, kernel_size=1)
+        self.image_weight_head = AICTImageWeightHead(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """torch's default for linear and convolution weights, zero biases, and LUTs that start near the identity."""
+        super()._init_weights(module)
+        if not isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            return
+        gain = 1.0
+        if module is self.color_lut_head:
+            gain = 0.3
+            init.copy_(module.bias, torch.linspace(0, 1, self.config.num_intervals).repeat(3))  # type: ignore[arg-type]
+        elif module is self.sampling_intervals_head:
+            gain = 0.3
+        elif module is self.image_weight_head.proj:
+            gain = 0.1
+            init.ones_(module.bias)
+        fan_in = module.weight.shape[0 if isinstance(module, nn.ConvTranspose2d) else 1] * module.weight[0, 0].numel()
+        bound = gain * fan_in**-0.5
+        init.uniform_(module.weight, -bound, bound)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor,
+        mask: Tensor,
+        composites: Tensor | Sequence[Tensor] | None = None,
+        masks: Tensor | Sequence[Tensor] | None = None,
+        labels: Tensor | Sequence[Tensor] | None = None,
+        **kwargs,
+    ) -> AICTOutput:
+        """Predict the LUTs, and apply them at low resolution and to the full-resolution photos that are given.
+
+        Args:
+            pixel_values: low-resolution composites, RGB in [0, 1], shape (B, 3, H, W) with H and W multiples of
+                `config.patch_size`; `AICTImageProcessor` makes them, with `mask`.
+            mask: their foreground in [0, 1], shape (B, 1, H, W).
+            composites: the photos at full resolution, float in [0, 1] (or uint8, without `labels`): a (B, 3, H, W)
+                tensor or B tensors (3, H, W) of any sizes.
+            masks: their foreground, a (B, 1, H, W) tensor or B tensors (1, H, W).
+            labels: the real photos, float in [0, 1], shaped as `composites`.
+        Returns:
+            `AICTOutput`; `loss` is the full-resolution `foreground_mse` plus 0.01 times the low-resolution one.
+        Raises:
+            ValueError: if inputs do not fit one another or the config.
+        Source: AICT (NeurIPS 2024), equations 1 to 9.
+        """
+        self._check_inputs(pixel_values, mask, composites, masks, labels)
+
+        patches = self.patch_embeddings(torch.cat([pixel_values, mask], dim=1).to(self.patch_embeddings.weight.dtype))
+        hidden_states = patches.flatten(2).transpose(1, 2)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states)
+        features = hidden_states.transpose(1, 2).unflatten(2, patches.shape[2:])
+
+        decoded = self.decoder(features)
+        image_weight = self.image_weight_head(features)
+        interval_logits = self.sampling_intervals_head(decoded)
+        color_lut = self.color_lut_head(decoded) * image_weight
+
+        # From here in float32 at least: half precision would show as steps in smooth colours.
+        dtype = torch.promote_types(torch.float32, color_lut.dtype)
+        shape = (3, self.config.num_intervals)
+        sampling_intervals = interval_logits.to(dtype).unflatten(1, shape).softmax(dim=2)
+        color_lut = color_lut.to(dtype).unflatten(1, shape)
+        knots = knots_from_intervals(sampling_intervals)
+        harmonized = apply_luts(pixel_values, mask, knots, color_lut)
+
+        harmonized_full: Tensor | list[Tensor] | None = None
+        if isinstance(composites, Tensor) and isinstance(masks, Tensor):
+            harmonized_full = apply_luts(composites, masks, knots, color_lut)
+        elif composites is not None and masks is not None:
+            harmonized_full = [
+                apply_luts(photo[None], foreground[None], photo_knots[None], photo_lut[None])[0]
+                for photo, foreground, photo_knots, photo_lut in zip(composites, masks, knots, color_lut, strict=True)
+            ]
+
+        loss = None
+        if labels is not None and harmonized_full is not None and masks is not None:
+            full = [
+                foreground_mse(result[None], label[None], foreground[None], min_area=MIN_AREA)
+                for result, label, foreground in zip(harmonized_full, labels, masks, strict=True)
+            ]
+            small_labels = torch.stack([resize_image(label, pixel_values.shape[2:]) for label in labels])
+            small = foreground_mse(
+                harmonized, small_labels.to(harmonized.dtype) / 255, mask, min_area=LOW_RESOLUTION_MIN_AREA
+            )
+            loss = torch.stack(full).mean() + LOW_RESOLUTION_LOSS_WEIGHT * small
+
+        return AICTOutput(
+            loss=loss,
+            sampling_intervals=sampling_intervals,
+            knots=knots,
+            color_lut=color_lut,
+            image_weight=image_weight.to(dtype),
+            harmonized=harmonized,
+            harmonized_full=harmonized_full,
+        )
+
+    def _check_inputs(self, pixel_values, mask, composites, masks, labels) -> None:
+        patch = self.config.patch_size
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != 3 or any(side % patch for side in pixel_values.shape[2:]):
+            raise ValueError(
+                f"pixel_values has shape {tuple(pixel_values.shape)}; "
+                f"expected (B, 3, H, W) with H and W multiples of the patch size {patch}"
+            )
+        if mask.shape != (pixel_values.shape[0], 1, *pixel_values.shape[2:]):
+            raise ValueError(
+                f"mask has shape {tuple(mask.shape)}; "
+                f"expected {(pixel_values.shape[0], 1, *pixel_values.shape[2:])} to fit pixel_values"
+            )
+        if (composites is None) != (masks is None):
+            raise ValueError("composites and masks at full resolution belong together; pass both or neither")
+        for name, images in (("composites", composites), ("masks", masks), ("labels", labels)):
+            if images is not None and len(images) != pixel_values.shape[0]:
+                raise ValueError(
+                    f"{name} holds {len(images)} images, pixel_values {pixel_values.shape[0]}; pass as many"
+                )
+        if labels is None:
+            return
+        if composites is None:
+            raise ValueError("labels need the full-resolution composites and masks too; pass all three")
+        for index, (composite, foreground, label) in enumerate(zip(composites, masks, labels, strict=True)):
+            if label.shape != composite.shape:
+                raise ValueError(
+                    f"label {index} has shape {tuple(label.shape)}, its composite {tuple(composite.shape)}; "
+                    "they must be equal"
+                )
+            if not (composite.is_floating_point() and foreground.is_floating_point() and label.is_floating_point()):
+                raise ValueError(
+                    f"with labels, composites, masks and labels must be floats in [0, 1]; number {index} has dtypes "
+                    f"{composite.dtype}, {foreground.dtype} and {label.dtype}"
+                )
+
+
+__all__ = ["AICTModel", "AICTOutput", "foreground_mse"]

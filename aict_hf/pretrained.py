@@ -1,0 +1,52 @@
+"""The checkpoints that come with the package, and loading any checkpoint whole or not at all."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import InputError
+from .image_processing_aict import AICTImageProcessor
+from .modeling_aict import AICTModel
+
+_BUNDLE = Path(__file__).parent / "checkpoints"
+
+DEFAULT_CHECKPOINT = str(_BUNDLE / "aict-small")
+"""Folder of the default checkpoint, for `from_pretrained`."""
+
+
+def bundled_checkpoints() -> dict[str, Path]:
+    """Name and folder of every checkpoint that comes with the package."""
+    return {folder.name: folder for folder in sorted(_BUNDLE.iterdir()) if (folder / "config.json").is_file()}
+
+
+def load_checkpoint(
+    name: str | os.PathLike | None = None, *, device: torch.device | str = "cpu"
+) -> tuple[AICTModel, AICTImageProcessor]:
+    """A model, ready for inference, and its image processor.
+
+    Args:
+        name: a bundled checkpoint's name, a folder or a Hub repository; the default checkpoint where left out.
+        device: where the model goes.
+    Raises:
+        InputError: if there is no such checkpoint, or its weights do not fit its config.
+    """
+    location = str(DEFAULT_CHECKPOINT if name is None else bundled_checkpoints().get(str(name), name))
+    try:
+        loaded: Any = AICTModel.from_pretrained(location, output_loading_info=True)
+        model, loading = loaded
+        processor = AICTImageProcessor.from_pretrained(location)
+    except Exception as error:  # of many kinds: no folder, no network, no such repository, broken files, bad config
+        reason = " ".join(str(error).split())
+        kind = "cannot be loaded" if Path(location).is_dir() else "is no bundled checkpoint, no folder and no Hub model"
+        bundled = ", ".join(bundled_checkpoints())
+        raise InputError(f"{location}: {kind} ({reason[:200]}); bundled checkpoints: {bundled}") from error
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if loading[problem]:
+            names = ", ".join(sorted(str(key) for key in loading[problem])[:3])
+            raise InputError(f"{location}: weights do not fit the config: {problem.replace('_', ' ')} {names}")
+    return model.to(device).eval(), processor
+
+
+__all__ = ["DEFAULT_CHECKPOINT", "bundled_checkpoints", "load_checkpoint"]

@@ -1,0 +1,72 @@
+"""Small models and pictures that the tests share."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aict_hf import AICTConfig, AICTImageProcessor, AICTModel
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Golden outputs and photos the authors of this project keep outside the repository."""
+    if not (SHARED / "reference" / "golden.npz").is_file():
+        pytest.skip("the reference files (../shared) are not on this machine")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def recipe(shared):
+    """The module that makes the golden files' weights and inputs."""
+    sys.path.insert(0, str(shared / "reference"))
+    try:
+        import recipe
+    finally:
+        sys.path.pop(0)
+    return recipe
+
+
+@pytest.fixture
+def config() -> AICTConfig:
+    return AICTConfig(
+        image_size=32,
+        patch_size=4,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_intervals=4,
+        decoder_channels=6,
+    )
+
+
+@pytest.fixture
+def model(config) -> AICTModel:
+    """A small network with random weights whose LUTs are far from the identity."""
+    torch.manual_seed(0)
+    model = AICTModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture
+def processor(config) -> AICTImageProcessor:
+    return AICTImageProcessor(size=config.image_size)
+
+
+def make_photo(height: int = 40, width: int = 56, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth RGB photo (H, W, 3) and a soft elliptic mask (H, W), both uint8; the mask is 0 along all borders."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    waves = [np.sin(rng.uniform(2, 9) * x + rng.uniform(2, 9) * y + rng.uniform(0, 6)) for _ in range(3)]
+    photo = np.stack(waves, axis=-1) * 100 + 128 + rng.normal(0, 3, (height, width, 3))
+    radius = np.hypot((y - 0.5) / 0.3, (x - 0.45) / 0.3)
+    mask = np.clip((1.2 - radius) / 0.4, 0, 1)
+    return photo.clip(0, 255).astype(np.uint8), (mask * 255).round().astype(np.uint8)

@@ -1,0 +1,167 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_photo
+from PIL import Image
+from published import PublishedNetwork
+
+from aict_hf import AICTModel, cli
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo, mask = make_photo()
+    Image.fromarray(photo).save("photo.png")
+    Image.fromarray(mask).save("mask.png")
+    Image.fromarray(np.dstack([photo, mask])).save("cutout.png")
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command in this process: exit code, and what it wrote to stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["aict", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return stop.value.code or 0, captured.err, captured.out
+
+    return run
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def test_harmonize_writes_the_photo_with_a_changed_foreground(files, run):
+    assert run("harmonize", "photo.png", "mask.png", "-o", "out.png")[0] == 0
+    background = pixels("mask.png") == 0
+    assert np.array_equal(pixels("out.png")[background], pixels("photo.png")[background])
+    assert not np.array_equal(pixels("out.png"), pixels("photo.png"))
+
+
+def test_strength_zero_is_the_composite(files, run):
+    assert run("harmonize", "photo.png", "mask.png", "-o", "out.png", "--strength", "0")[0] == 0
+    assert np.array_equal(pixels("out.png"), pixels("photo.png"))
+
+
+def test_alpha_is_the_mask_where_none_is_given(files, run):
+    assert run("harmonize", "cutout.png", "-o", "out.png")[0] == 0
+    assert run("harmonize", "photo.png", "mask.png", "-o", "expected.png", "--model", "aict-small")[0] == 0
+    assert np.array_equal(pixels("out.png")[..., :3], pixels("expected.png"))
+    assert np.array_equal(pixels("out.png")[..., 3], pixels("mask.png"))
+
+
+def test_inverted_masks(files, run):
+    assert run("harmonize", "photo.png", "mask.png", "-o", "out.png", "--invert-mask")[0] == 0
+    foreground = pixels("mask.png") == 255
+    assert np.array_equal(pixels("out.png")[foreground], pixels("photo.png")[foreground])
+
+
+def test_folders_are_resumed_and_failures_reported_at_the_end(files, run):
+    for folder, source in (("photos", "photo.png"), ("masks", "mask.png")):
+        (files / folder).mkdir()
+        for name in ("a", "b"):
+            (files / folder / f"{name}.png").write_bytes((files / source).read_bytes())
+    (files / "photos" / "broken.png").write_bytes(b"no image")
+    (files / "masks" / "broken.png").write_bytes((files / "mask.png").read_bytes())
+    command = ("harmonize", "photos", "--masks", "masks", "-o", "out/deep")
+    code, err, _ = run(*command)
+    assert code == 1
+    assert "photos/broken.png: is not an image" in err
+    assert "2 written, 0 skipped as finished, 1 failed" in err
+    first = (files / "out" / "deep" / "a.png").stat().st_mtime_ns
+    assert "0 written, 2 skipped as finished, 1 failed" in run(*command)[1]
+    assert (files / "out" / "deep" / "a.png").stat().st_mtime_ns == first
+    assert "2 written, 0 skipped" in run(*command, "--overwrite")[1]
+    assert (files / "out" / "deep" / "a.png").stat().st_mtime_ns != first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["photo.png", "mask.png"], "--output is missing"),
+        (["nowhere.png", "mask.png", "-o", "out.png"], "nowhere.png: no such file"),
+        (["photo.png", "nowhere.png", "-o", "out.png"], "nowhere.png: no such file"),
+        (["photo.png", "small.png", "-o", "out.png"], "small.png: mask is 3 x 3, composite is 56 x 40; resize"),
+        (["photo.png", "-o", "out.png"], "photo.png: no mask was given"),
+        (["text.png", "mask.png", "-o", "out.png"], "text.png: is not an image"),
+        (["half.png", "mask.png", "-o", "out.png"], "half.png: cannot be decoded"),
+        (["empty.png", "mask.png", "-o", "out.png"], "empty.png: is empty"),
+        (["photo.png", "mask.png", "-o", "out.xyz"], "out.xyz: cannot write .xyz"),
+        (["photo.png", "mask.png", "-o", "nowhere/out.png"], "nowhere: no such folder"),
+        (["photo.png", "mask.png", "-o", "photo.png"], "photo.png: is one of the inputs"),
+        (["cutout.png", "-o", "out.jpg"], "out.jpg: JPEG cannot hold the alpha channel"),
+        (["photo.png", "mask.png", "-o", "out.png", "--model", "nothing"], "nothing: is no bundled checkpoint"),
+        (["photo.png", "mask.png", "-o", "out.png", "--device", "warp"], "--device warp cannot be used"),
+        (["photo.png", "mask.png", "-o", "out.png", "--max-megapixels", "0.001"], "over the limit of 0.001"),
+        (["photo.png", "mask.png", "-o", "out.png", "--masks", "masks"], "--masks goes with a folder"),
+        (["folder", "-o", "out"], "give the folder of its masks with --masks"),
+        (["folder", "--masks", "folder", "-o", "out"], "folder: holds no images"),
+    ],
+)
+def test_bad_input_is_one_line_without_output(files, run, monkeypatch, arguments, words):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (files / "folder").mkdir()
+    Image.new("L", (3, 3), 255).save("small.png")
+    (files / "text.png").write_text("no image")
+    (files / "empty.png").touch()
+    (files / "half.png").write_bytes((files / "photo.png").read_bytes()[:1000])
+    before = {path: path.stat().st_mtime_ns for path in files.rglob("*")}
+    code, err, _ = run("harmonize", *arguments)
+    assert code == 1
+    assert [line for line in err.splitlines() if line.startswith("aict: ")] == [err.strip().splitlines()[-1]]
+    assert words in err
+    assert {path: path.stat().st_mtime_ns for path in files.rglob("*")} == before
+
+
+def test_an_empty_mask_warns_and_writes(files, run):
+    Image.new("L", (56, 40)).save("black.png")
+    code, err, _ = run("harmonize", "photo.png", "black.png", "-o", "out.png")
+    assert code == 0
+    assert "warning: black.png: the mask has no foreground" in err
+    assert np.array_equal(pixels("out.png"), pixels("photo.png"))
+
+
+def test_convert_writes_a_loadable_folder(files, run, config):
+    fields = (
+        "image_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "intermediate_size",
+        "num_intervals",
+        "decoder_channels",
+    )
+    (files / "config.json").write_text(json.dumps({name: getattr(config, name) for name in fields}))
+    torch.save({"model": PublishedNetwork(config).state_dict()}, "authors.pth")
+    assert run("convert", "authors.pth", "out", "--config", "config.json", "--dtype", "float16")[0] == 0
+    assert AICTModel.from_pretrained(files / "out").config.hidden_size == config.hidden_size
+    assert "exists already" in run("convert", "authors.pth", "out", "--config", "config.json")[1]
+    assert "authors.pth: tensor encoder.patch_to_embedding.1.weight has shape" in run("convert", "authors.pth", "x")[1]
+    (files / "config.json").write_text('{"patch_size": 5}')
+    code, err, _ = run("convert", "authors.pth", "x", "--config", "config.json")
+    assert code == 1
+    assert "config.json: is no AICT configuration" in err
+    assert not (files / "x").exists()
+
+
+def test_info_names_versions_device_and_checkpoints(run):
+    code, _, out = run("info")
+    assert code == 0
+    for word in ("aict_hf ", "torch ", "transformers ", "device ", "checkpoint aict-small"):
+        assert word in out
+
+
+def test_module_and_command_are_the_same(files):
+    command = [sys.executable, "-m", "aict_hf", "harmonize", "photo.png", "nowhere.png", "-o", "out.png"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1] == "aict: error: nowhere.png: no such file; check the path"

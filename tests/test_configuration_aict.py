@@ -1,0 +1,41 @@
+import pytest
+from huggingface_hub.errors import StrictDataclassError
+
+from aict_hf import AICTConfig, AICTModel
+
+
+def test_defaults_are_the_papers_network():
+    config = AICTConfig()
+    shape = (config.patch_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads)
+    assert (*shape, config.intermediate_size, config.num_intervals, config.image_size) == (4, 256, 9, 2, 512, 8, 256)
+    assert sum(parameter.numel() for parameter in AICTModel(config).parameters()) == 5_181_140
+
+
+def test_decoder_stride_defaults_to_the_patch_size():
+    assert AICTConfig(patch_size=8).decoder_stride == 8
+    assert AICTConfig(patch_size=8).lut_size == 256
+    assert AICTConfig(patch_size=16, decoder_stride=4).lut_size == 64
+
+
+def test_saving_and_loading_keeps_every_field(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    assert AICTConfig.from_pretrained(tmp_path).to_dict() == config.to_dict() | {
+        "transformers_version": AICTConfig.from_pretrained(tmp_path).transformers_version
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"patch_size": 5}, "multiple of patch_size"),
+        ({"num_attention_heads": 3}, "multiple of num_attention_heads"),
+        ({"num_intervals": 1}, "at least 2 nodes"),
+        ({"hidden_size": 0}, "at least 1"),
+        ({"hidden_dropout_prob": 1.5}, "below 1"),
+        ({"patch_size": "4"}, "patch_size"),
+        ({"norm_first": "yes"}, "norm_first"),
+    ],
+)
+def test_impossible_fields_are_refused_by_name(fields, words):
+    with pytest.raises(StrictDataclassError, match=words):
+        AICTConfig(**fields)

@@ -1,0 +1,192 @@
+import math
+
+import pytest
+import torch
+from published import published_luts
+from torch.export import Dim
+
+from aict_hf import apply_luts, lut
+from aict_hf.lut import knots_from_intervals, look_up
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+
+
+def make_maps(batch=1, intervals=4, size=(5, 7), dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(batch, 3, intervals, *size, generator=generator, dtype=torch.float64)
+    color_lut = torch.rand(batch, 3, intervals, *size, generator=generator, dtype=torch.float64) * 1.2 - 0.1
+    return knots_from_intervals(logits.softmax(2)).to(dtype), color_lut.to(dtype)
+
+
+def make_pixels(batch=1, height=37, width=53, dtype=torch.float32, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    composite = torch.rand(batch, 3, height, width, generator=generator, dtype=torch.float64)
+    mask = torch.rand(batch, 1, height, width, generator=generator, dtype=torch.float64) * 1.5 - 0.5
+    return composite.to(dtype), mask.clamp(0, 1).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("size", [(37, 53), (1, 1), (1, 9), (9, 1), (2, 1023)], ids=str)
+def test_result_is_the_published_one(dtype, size):
+    composite, mask = make_pixels(2, *size, dtype=dtype)
+    knots, color_lut = make_maps(2)
+    expected = published_luts(composite.double(), mask.double(), knots.double(), color_lut.double())
+    result = apply_luts(composite, mask, knots, color_lut)
+    assert result.dtype == dtype
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=TOLERANCE[dtype])
+
+
+def test_uint8_is_the_float_result_rounded_to_nearest():
+    composite, mask = ((255 * image).round().to(torch.uint8) for image in make_pixels(2))
+    maps = make_maps(2)
+    expected = published_luts(composite.double() / 255, mask.double() / 255, *(m.double() for m in maps)) * 255
+    result = apply_luts(composite, mask, *maps)
+    assert result.dtype == torch.uint8
+    assert (result.double() - expected).abs().max() <= 0.5 + 1e-3
+
+
+def test_identity_luts_return_the_input():
+    composite, mask = make_pixels()
+    nodes = torch.linspace(0, 1, 5).view(1, 1, 5, 1, 1).expand(1, 3, 5, 4, 4)
+    torch.testing.assert_close(apply_luts(composite, mask, nodes, nodes), composite, rtol=0, atol=1e-6)
+    levels = (composite * 255).round().to(torch.uint8)
+    assert torch.equal(apply_luts(levels, mask, nodes, nodes), levels)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32], ids=str)
+def test_background_is_untouched(dtype):
+    composite, mask = make_pixels()
+    composite = (composite * 255).to(dtype) if dtype == torch.uint8 else composite.to(dtype)
+    result = apply_luts(composite, mask, *make_maps())
+    background = (mask == 0).expand_as(composite)
+    assert background.any()
+    assert torch.equal(result[background], composite[background])
+    assert not torch.equal(result, composite)
+
+
+def test_strength_blends_and_zero_returns_the_composite():
+    composite, mask = make_pixels()
+    maps = make_maps()
+    full = apply_luts(composite, mask, *maps)
+    assert torch.equal(apply_luts(composite, mask, *maps, strength=0.0), composite)
+    torch.testing.assert_close(
+        apply_luts(composite, mask, *maps, strength=0.25), composite + 0.25 * (full - composite), rtol=0, atol=1e-6
+    )
+
+
+def test_memory_layout_is_kept_and_makes_no_difference():
+    composite, mask = make_pixels(2)
+    maps = make_maps(2)
+    permuted = composite.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    result = apply_luts(permuted, mask.expand(2, 1, -1, -1), *maps)
+    assert result.stride() == permuted.stride()
+    assert torch.equal(result, apply_luts(composite, mask, *maps))
+
+
+def test_input_is_not_changed():
+    composite, mask = make_pixels()
+    copy = composite.clone()
+    apply_luts(composite, mask, *make_maps())
+    assert torch.equal(composite, copy)
+
+
+def test_strips_equal_the_whole(monkeypatch):
+    composite, mask = make_pixels()
+    mask[:, :, 10:25] = 0
+    maps = make_maps()
+    whole = apply_luts(composite, mask, *maps)
+    monkeypatch.setattr(lut, "STRIP_BYTES", 1)
+    torch.testing.assert_close(apply_luts(composite, mask, *maps), whole, rtol=0, atol=1e-6)
+
+
+def test_batch_equals_loop():
+    composite, mask = make_pixels(3)
+    knots, color_lut = make_maps(3)
+    singles = [apply_luts(*(t[i : i + 1] for t in (composite, mask, knots, color_lut))) for i in range(3)]
+    assert torch.equal(apply_luts(composite, mask, knots, color_lut), torch.cat(singles))
+
+
+@pytest.mark.parametrize("strip_bytes", [1, 2**23])
+def test_gradients_are_those_of_the_published_formulation(strip_bytes, monkeypatch):
+    monkeypatch.setattr(lut, "STRIP_BYTES", strip_bytes)
+    composite, mask = make_pixels(2, 6, 5, dtype=torch.float64)
+    weights = torch.rand(composite.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    gradients = []
+    for function in (apply_luts, published_luts):
+        maps = [m.requires_grad_() for m in make_maps(2, size=(3, 4), dtype=torch.float64)]
+        (function(composite, mask, *maps) * weights).sum().backward()
+        gradients.append([m.grad for m in maps])
+    for ours, theirs in zip(*gradients, strict=True):
+        assert theirs.abs().max() > 0
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+
+
+def test_gradcheck():
+    composite, mask = make_pixels(1, 4, 5, dtype=torch.float64)
+    maps = [m.requires_grad_() for m in make_maps(size=(2, 3), dtype=torch.float64)]
+    assert torch.autograd.gradcheck(lambda *m: apply_luts(composite, mask, *m), maps)
+
+
+def test_intensity_is_detached_before_the_look_up():
+    composite, mask = make_pixels(1, 4, 5, dtype=torch.float64)
+    composite.requires_grad_()
+    result = apply_luts(composite, mask, *make_maps(dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(result.sum(), composite)
+    torch.testing.assert_close(gradient, (1 - mask).expand_as(composite))
+
+
+def test_export_takes_any_height_and_width():
+    class Apply(torch.nn.Module):
+        def forward(self, composite, mask, knots, color_lut):
+            return apply_luts(composite, mask, knots, color_lut)
+
+    height, width = Dim("height", min=2, max=10000), Dim("width", min=2, max=10000)
+    sizes = {2: height, 3: width}
+    program = torch.export.export(
+        Apply(),
+        (*make_pixels(), *make_maps()),
+        dynamic_shapes={"composite": sizes, "mask": sizes, "knots": None, "color_lut": None},
+    )
+    other = make_pixels(height=64, width=11)
+    torch.testing.assert_close(
+        program.module()(*other, *make_maps()), apply_luts(*other, *make_maps()), rtol=0, atol=1e-6
+    )
+
+
+def test_fullgraph_compile_traces():
+    compiled = torch.compile(apply_luts, fullgraph=True, backend="aot_eager")
+    pixels, maps = make_pixels(), make_maps()
+    torch.testing.assert_close(compiled(*pixels, *maps), apply_luts(*pixels, *maps), rtol=0, atol=1e-6)
+
+
+def test_look_up_interpolates_between_nodes_and_clamps():
+    nodes = torch.tensor([0.0, 1.0, 0.5]).view(1, 1, 3, 1, 1).expand(1, 3, 3, 1, 4)
+    values = torch.tensor([-1.0, 0.25, 0.75, 2.0]).expand(1, 3, 1, 4)
+    expected = torch.tensor([0.0, 0.5, 0.75, 0.5]).expand(1, 3, 1, 4)
+    torch.testing.assert_close(look_up(nodes, values), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"composite": torch.zeros(3, 8, 8)}, r"composite has shape \(3, 8, 8\)"),
+        ({"composite": torch.zeros(1, 4, 8, 8)}, r"expected \(B, 3, H, W\)"),
+        ({"composite": torch.zeros(1, 3, 8, 8, dtype=torch.int32)}, "expected uint8"),
+        ({"mask": torch.zeros(1, 1, 8, 9)}, "resize the mask to the composite"),
+        ({"mask": torch.zeros(1, 1, 8, 8, dtype=torch.bool)}, "mask has dtype torch.bool"),
+        ({"knots": torch.zeros(2, 3, 5, 4, 4)}, r"knots has shape .* expected \(1, 3, nodes, h, w\)"),
+        ({"color_lut": torch.zeros(1, 3, 1, 4, 4)}, "nodes >= 2"),
+        ({"strength": 1.5}, "strength is 1.5"),
+        ({"strength": math.nan}, "strength is nan"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(change, words):
+    maps = torch.zeros(1, 3, 5, 4, 4)
+    arguments = {
+        "composite": torch.zeros(1, 3, 8, 8),
+        "mask": torch.zeros(1, 1, 8, 8),
+        "knots": maps,
+        "color_lut": maps,
+    }
+    with pytest.raises(ValueError, match=words):
+        apply_luts(**(arguments | change))
