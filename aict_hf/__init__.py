@@ -2,7 +2,8 @@
 
 from importlib.metadata import version
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers import AutoConfig, AutoModel
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # at the top it needs torchvision in 5.17
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_aict import AICTConfig

@@ -25,26 +25,11 @@ _MODES = {
 }
 # How pixels lie in a TIFF file: true of the file that was read, not of the one that is written.
 _TIFF_LAYOUT_TAGS = frozenset(
-    [
-        *range(254, 260),
-        262,
-        266,
-        273,
-        *range(277, 280),
-        284,
-        292,
-        293,
-        317,
-        320,
-        *range(322, 326),
-        330,
-        *range(332, 335),
-        *range(336, 342),
-        347,
-        *range(529, 533),
-        ExifTags.Base.InterColorProfile,
-    ]
-)
+    (
+        *range(254, 260), 262, 266, 273, *range(277, 280), 284, 292, 293, 317, 320, *range(322, 326), 330,
+        *range(332, 335), *range(336, 342), 347, *range(529, 533), ExifTags.Base.InterColorProfile,
+    )
+)  # fmt: skip
 
 
 @dataclass

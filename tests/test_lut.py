@@ -99,6 +99,18 @@ def test_strips_equal_the_whole(monkeypatch):
     torch.testing.assert_close(apply_luts(composite, mask, *maps), whole, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("strip_bytes", [1, 2**23])
+def test_a_foreground_in_a_corner_is_the_published_result(monkeypatch, strip_bytes):
+    monkeypatch.setattr(lut, "STRIP_BYTES", strip_bytes)
+    composite, mask = make_pixels(2)
+    mask[:, :, :, :40] = 0
+    mask[:, :, :20] = 0
+    mask[1] = 0
+    maps = make_maps(2)
+    expected = published_luts(composite, mask, *maps)
+    torch.testing.assert_close(apply_luts(composite, mask, *maps), expected, rtol=0, atol=5e-6)
+
+
 def test_batch_equals_loop():
     composite, mask = make_pixels(3)
     knots, color_lut = make_maps(3)

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers import AutoConfig, AutoModel
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from aict_hf import DEFAULT_CHECKPOINT, AICTImageProcessor, AICTModel
 from aict_hf.errors import InputError

@@ -1,0 +1,48 @@
+# Everything runs in .venv, which the targets make themselves. PYTHON chooses the interpreter it is made with.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+OUT := out
+FORMATTED := aict_hf tests examples benchmarks
+
+.PHONY: demo test test-all check format bench clean
+
+demo: $(VENV)/.demo  ## harmonize the example composite with the bundled checkpoint
+	@mkdir -p $(OUT)
+	$(BIN)/aict harmonize examples/dandelion_composite.jpg examples/dandelion_mask.png -o $(OUT)/dandelion.jpg
+	@echo "The harmonized picture: $(OUT)/dandelion.jpg (before: examples/dandelion_composite.jpg)"
+
+test: $(VENV)/.dev  ## the default tests: a few minutes on two CPU cores
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(VENV)/.dev  ## slow tests too, and those that need a GPU where there is one
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## lint and types
+	$(BIN)/ruff format --check $(FORMATTED)
+	$(BIN)/ruff check $(FORMATTED)
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format $(FORMATTED)
+	$(BIN)/ruff check --fix $(FORMATTED)
+
+bench: $(VENV)/.dev  ## the figures of the README
+	$(BIN)/python benchmarks/bench_harmonize.py
+
+clean:
+	rm -rf $(VENV) $(OUT)
+
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet -c constraints.txt torch
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(PIP) install --quiet -c constraints.txt -e ".[16bit]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
