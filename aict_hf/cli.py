@@ -155,6 +155,9 @@ def info() -> None:
 
 def main() -> None:
     """Run the command; bad input ends in one line on stderr and exit code 1, without a traceback."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a flash of "Loading weights" tells nobody anything
     try:
         app()
     except InputError as error:

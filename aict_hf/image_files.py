@@ -90,6 +90,8 @@ def read_image(path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_M
         raise
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{path}: cannot be decoded ({error}); is the file complete?") from error
+    if isinstance(read.pixels, Image.Image) and read.pixels.mode in ("I", "F"):
+        raise InputError(f"{path}: has 32 bits a pixel, of no known range; convert it to 8 or 16 bits a channel")
     if isinstance(read.pixels, Image.Image) and read.pixels.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
         alpha = read.pixels.has_transparency_data
         read.pixels = read.pixels.convert("RGBA" if alpha else "L" if read.pixels.mode == "1" else "RGB")

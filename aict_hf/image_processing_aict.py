@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.image_processing_base import ImageProcessingMixin  # noqa: F401  diffusers looks for it here
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
-from .lut import apply_luts
+from .lut import FULL_SCALE, apply_luts
 
 ImageLike = Image.Image | np.ndarray | Tensor | str | os.PathLike
 
@@ -144,7 +144,7 @@ def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = N
         foreground: its mask, or None where the photo's alpha is the mask.
         input_data_format: as in `AICTImageProcessor.preprocess`.
     Returns:
-        RGB, shape (3, H, W), uint8 or float in [0, 1] (a view of an RGB array, not a copy), and mask, shape
+        RGB, shape (3, H, W), uint8, uint16 or float in [0, 1] (a view of an RGB array, not a copy), and mask, shape
         (1, H, W), uint8 or float in [0, 1].
     Raises:
         ValueError: if shape, dtype or values are not those of an image, or the sizes differ.
@@ -160,6 +160,8 @@ def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = N
         mask = channels[-1:]
     else:
         raise ValueError("no mask was given and the image has no alpha channel; pass a mask or an RGBA image")
+    if mask.dtype == torch.uint16:
+        mask = mask.float() / FULL_SCALE[mask.dtype]
     rgb = channels[:3] if channels.shape[0] > 2 else channels[:1].expand(3, -1, -1)
     if mask.shape[1:] != rgb.shape[1:]:
         raise ValueError(
@@ -176,7 +178,7 @@ def resize_image(image: Tensor, size: Sequence[int]) -> Tensor:
     `cv2.resize(image, interpolation=cv2.INTER_LINEAR)` of a uint8 image, bit for bit.
 
     Args:
-        image: uint8 0..255 or float 0..1, shape (..., H, W).
+        image: uint8 0..255, uint16 0..65535 or float 0..1, shape (..., H, W).
         size: height and width of the copy.
     Returns:
         levels 0..255, int32, shape (..., *size).
@@ -226,7 +228,10 @@ def _taps(length: int, samples: int, device: torch.device) -> tuple[Tensor, Tens
 
 
 def _to_levels(values: Tensor) -> Tensor:
-    return (values.float() * 255 + 0.5).floor().int() if values.is_floating_point() else values.int()
+    """Levels 0..255, rounded to nearest, int32."""
+    if values.dtype == torch.uint8:
+        return values.int()
+    return (values.float() * (255 / FULL_SCALE.get(values.dtype, 1.0)) + 0.5).int()
 
 
 def _size_dict(size: dict[str, int] | int) -> dict[str, int]:
@@ -256,7 +261,7 @@ def _open(image: Any) -> Any:
 
 
 def _channels(image: Any, name: str, input_data_format: str | None) -> Tensor:
-    """An image as (C, H, W): 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA; uint8, or float checked to lie in [0, 1]."""
+    """An image as (C, H, W), 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA: uint8, uint16 or float (checked) in [0, 1]."""
     if isinstance(image, Image.Image):
         return _pil_channels(image)
     if not isinstance(image, np.ndarray | Tensor):
@@ -269,12 +274,10 @@ def _channels(image: Any, name: str, input_data_format: str | None) -> Tensor:
     channels_first = _is_channels_first(image, name, input_data_format)
     tensor = _as_tensor(image) if isinstance(image, np.ndarray) else image
     tensor = tensor if channels_first else tensor.permute(2, 0, 1)
-    if tensor.dtype == torch.uint8:
+    if tensor.dtype in FULL_SCALE:
         return tensor
     if tensor.dtype == torch.bool and name == "mask":
         return tensor.float()
-    if tensor.dtype == torch.uint16:
-        return tensor.float() / 65535
     if not tensor.dtype.is_floating_point:
         raise ValueError(
             f"{name} has dtype {image.dtype}; expected uint8, uint16 or float in [0, 1], or bool for a mask"
@@ -308,7 +311,7 @@ def _is_channels_first(image: np.ndarray | Tensor, name: str, input_data_format:
 
 def _pil_channels(image: Image.Image) -> Tensor:
     if image.mode.startswith("I;16"):
-        return torch.from_numpy(np.array(image).astype(np.float32) / 65535)[None]
+        return torch.from_numpy(np.array(image).astype(np.uint16))[None]  # its byte order may be another
     if image.mode in ("I", "F"):
         raise ValueError(f"image mode {image.mode} has no fixed range; convert it to L, RGB or a float array in [0, 1]")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
@@ -321,13 +324,11 @@ def _luminance(channels: Tensor) -> Tensor:
     """(C, H, W) to (1, H, W) by the weights of ITU-R 601, alpha left out; gray stays exactly gray."""
     if channels.shape[0] < 3:
         return channels[:1]
-    weights = torch.tensor([0.299, 0.587, 0.114], device=channels.device)
-    red, green, blue = channels[0], channels[1], channels[2]
-    luminance = weights[0] * red + weights[1] * green + weights[2] * blue
-    if channels.dtype == torch.uint8:
-        luminance = (luminance + 0.5).floor()
-    gray = (red == green) & (green == blue)
-    return torch.where(gray, red, luminance.to(channels.dtype))[None]
+    red, green, blue = channels[:3].to(torch.promote_types(torch.float32, channels.dtype))
+    luminance = 0.299 * red + 0.587 * green + 0.114 * blue
+    if channels.dtype in FULL_SCALE:
+        luminance = luminance + 0.5  # rounds where it is cut to an integer
+    return torch.where((red == green) & (green == blue), red, luminance).to(channels.dtype)[None]
 
 
 def _put_back(photo: Any, harmonized: Tensor, changed: Tensor, input_data_format: str | None) -> Any:
@@ -354,8 +355,6 @@ def _put_back_array(array: Any, harmonized: Tensor, changed: Tensor, input_data_
     layers = result[None] if array.ndim == 2 else result if channels_first else result.permute(2, 0, 1)
     colours = 3 if layers.shape[0] > 2 else 1
     values = harmonized if colours == 3 else _luminance(harmonized)
-    if layers.dtype == torch.uint16:
-        values = (values.double() * 65535 + 0.5).floor()
     layers[:colours] = torch.where(changed, values.to(layers.dtype), layers[:colours])
     return result if isinstance(array, Tensor) else result.numpy()
 

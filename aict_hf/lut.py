@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}  # what 1.0 is in an integer image
 STRIP_BYTES = 8 * 2**20  # interpolated LUT entries held at once: bounds memory, and stays near the caches
 
 
@@ -38,13 +39,14 @@ def apply_luts(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor
     for a float composite; the intensity is detached before its look-up, as in the authors' code.
 
     Args:
-        composite: RGB, uint8 0..255 or float 0..1, shape (B, 3, H, W), any strides (a permuted HWC array is fine).
+        composite: RGB, uint8 0..255, uint16 0..65535 or float 0..1, shape (B, 3, H, W), any strides (a permuted HWC
+            array is fine).
         mask: foreground, uint8 0..255 or float 0..1, shape (B, 1, H, W).
         knots: nodes of the first LUT, 0 to 1 and increasing, shape (B, 3, K + 1, h, w).
         color_lut: nodes of the colour LUT, shape (B, 3, N, h, w).
         strength: share of the change to apply, 0 (the composite itself) to 1.
     Returns:
-        the harmonized photo, shape, dtype and memory layout of `composite`; uint8 is rounded to nearest.
+        the harmonized photo, shape, dtype and memory layout of `composite`; integers are rounded to nearest.
     Raises:
         ValueError: if shapes, dtypes or `strength` do not fit.
     Source: AICT (NeurIPS 2024), sections 3.2 and 3.3.
@@ -57,12 +59,12 @@ def apply_luts(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor
     def harmonize_block(rows: slice, columns: slice) -> Tensor:
         levels = composite[:, :, rows, columns].to(dtype)
         weight = _to_unit(mask[:, :, rows, columns], dtype) * strength
-        scale = 1.0 if composite.dtype.is_floating_point else 255.0
+        scale = FULL_SCALE.get(composite.dtype, 1.0)
         positions = _positions(height, width, rows, columns, knots)
         redistributed = look_up(_interpolate(knots, positions), levels.detach() / scale)
         output = look_up(_interpolate(color_lut, positions), redistributed).clamp(0, 1)
         blended = weight * (output * scale) + (1 - weight) * levels
-        return blended.to(composite.dtype) if scale == 1.0 else (blended + 0.5).floor().to(composite.dtype)
+        return blended.to(composite.dtype) if scale == 1.0 else (blended + 0.5).to(composite.dtype)
 
     every = slice(None)
     if torch.compiler.is_compiling():  # a loop over strips would fix the height in the graph
@@ -131,15 +133,19 @@ def _strips(composite: Tensor, knots: Tensor, color_lut: Tensor) -> Iterator[sli
 
 
 def _to_unit(values: Tensor, dtype: torch.dtype) -> Tensor:
-    return values.to(dtype) if values.dtype.is_floating_point else values.to(dtype) / 255
+    return values.to(dtype) / FULL_SCALE.get(values.dtype, 1.0)
 
 
 def _check_arguments(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor, strength: float) -> None:
-    for name, image, channels in (("composite", composite, 3), ("mask", mask, 1)):
+    for name, image, channels, integers in (
+        ("composite", composite, 3, (torch.uint8, torch.uint16)),
+        ("mask", mask, 1, (torch.uint8,)),
+    ):
         if image.ndim != 4 or image.shape[1] != channels:
             raise ValueError(f"{name} has shape {tuple(image.shape)}; expected (B, {channels}, H, W)")
-        if image.dtype != torch.uint8 and not image.dtype.is_floating_point:
-            raise ValueError(f"{name} has dtype {image.dtype}; expected uint8 (0..255) or a float type (0..1)")
+        if image.dtype not in integers and not image.dtype.is_floating_point:
+            expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in integers)
+            raise ValueError(f"{name} has dtype {image.dtype}; expected {expected} (whole range), or float (0..1)")
     if composite.shape[0] != mask.shape[0] or composite.shape[2:] != mask.shape[2:]:
         raise ValueError(
             f"mask has shape {tuple(mask.shape)}, composite {tuple(composite.shape)}; "
@@ -154,4 +160,4 @@ def _check_arguments(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: 
         raise ValueError(f"strength is {strength}; expected 0 (the composite itself) to 1 (fully harmonized)")
 
 
-__all__ = ["apply_luts", "knots_from_intervals", "look_up"]
+__all__ = ["FULL_SCALE", "apply_luts", "knots_from_intervals", "look_up"]

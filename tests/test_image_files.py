@@ -164,6 +164,13 @@ def test_truncated_sixteen_bit_files_are_named(tmp_path):
         read_image(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_unknown_range_are_refused(tmp_path, mode):
+    Image.new(mode, (8, 8)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a\.tif: has 32 bits a pixel"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_large_images_are_refused_before_decoding(tmp_path):
     Image.new("L", (1000, 1000)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"1000 x 1000 pixels, over the limit of 0\.5 megapixels"):

@@ -119,6 +119,13 @@ def test_every_pil_mode_keeps_mode_alpha_and_background(model, processor, mode):
         assert np.array_equal(np.asarray(result)[..., -1], np.asarray(before)[..., -1])
 
 
+def test_hard_masks_may_be_bool_or_bilevel(processor):
+    photo, mask = make_photo()
+    expected = processor(photo, (mask > 99).astype(np.uint8) * 255, return_tensors="pt")
+    for hard in (mask > 99, torch.from_numpy(mask > 99)[None], Image.fromarray(mask > 99), (mask > 99).astype(float)):
+        assert torch.equal(processor(photo, hard, return_tensors="pt")["mask"], expected["mask"])
+
+
 def test_images_of_different_sizes_are_one_batch(model, processor):
     pairs = [make_photo(40, 56), make_photo(33, 21, seed=1)]
     photos, masks = zip(*pairs, strict=True)

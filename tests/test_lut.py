@@ -36,13 +36,15 @@ def test_result_is_the_published_one(dtype, size):
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=TOLERANCE[dtype])
 
 
-def test_uint8_is_the_float_result_rounded_to_nearest():
-    composite, mask = ((255 * image).round().to(torch.uint8) for image in make_pixels(2))
+@pytest.mark.parametrize(("dtype", "full_scale"), [(torch.uint8, 255), (torch.uint16, 65535)], ids=str)
+def test_integers_are_the_exact_result_rounded_to_nearest(dtype, full_scale):
+    composite, mask = make_pixels(2)
+    composite, mask = (full_scale * composite).round().to(dtype), (255 * mask).round().to(torch.uint8)
     maps = make_maps(2)
-    expected = published_luts(composite.double() / 255, mask.double() / 255, *(m.double() for m in maps)) * 255
+    exact = published_luts(composite.double() / full_scale, mask.double() / 255, *(m.double() for m in maps))
     result = apply_luts(composite, mask, *maps)
-    assert result.dtype == torch.uint8
-    assert (result.double() - expected).abs().max() <= 0.5 + 1e-3
+    assert result.dtype == dtype
+    assert (result.double() - exact * full_scale).abs().max() <= 0.5 + full_scale * 5e-6
 
 
 def test_identity_luts_return_the_input():
@@ -53,10 +55,10 @@ def test_identity_luts_return_the_input():
     assert torch.equal(apply_luts(levels, mask, nodes, nodes), levels)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.float32], ids=str)
 def test_background_is_untouched(dtype):
     composite, mask = make_pixels()
-    composite = (composite * 255).to(dtype) if dtype == torch.uint8 else composite.to(dtype)
+    composite = (composite * lut.FULL_SCALE.get(dtype, 1)).to(dtype)
     result = apply_luts(composite, mask, *make_maps())
     background = (mask == 0).expand_as(composite)
     assert background.any()
