@@ -125,11 +125,12 @@ def write_image(path: str | os.PathLike, image: ImageFile) -> None:
     if isinstance(pixels, np.ndarray) and format_name not in SIXTEEN_BIT_FORMATS:
         pixels = Image.fromarray(((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8))
     if isinstance(pixels, Image.Image) and pixels.mode not in _MODES[format_name]:
-        if pixels.has_transparency_data and "RGBA" not in _MODES[format_name]:
+        alpha = pixels.has_transparency_data and pixels.getchannel("A").getextrema() != (255, 255)
+        if alpha and "RGBA" not in _MODES[format_name]:
             raise InputError(f"{path}: {format_name} cannot hold the alpha channel; write .png, .webp or .tif instead")
         if pixels.mode == "CMYK":
             icc_profile = None  # it describes inks, the converted pixels are RGB
-        pixels = pixels.convert("RGBA" if pixels.has_transparency_data else "RGB")
+        pixels = pixels.convert("RGBA" if alpha else "RGB")
     if isinstance(pixels, Image.Image) and format_name == "WEBP" and max(pixels.size) > 16383:
         raise InputError(
             f"{path}: WebP holds at most 16383 pixels a side, the image is {pixels.size}; write .png or .tif"

@@ -88,6 +88,7 @@ def test_formats_that_cannot_hold_the_image(tmp_path):
     rgba = ImageFile(Image.fromarray(np.dstack([photo, mask])))
     with pytest.raises(InputError, match="JPEG cannot hold the alpha channel"):
         write_image(tmp_path / "a.jpg", rgba)
+    write_image(tmp_path / "opaque.jpg", ImageFile(Image.fromarray(photo).convert("RGBA")))
     cmyk = ImageFile(Image.fromarray(photo).convert("CMYK"), icc_profile=b"inks")
     write_image(tmp_path / "a.png", cmyk)
     with Image.open(tmp_path / "a.png") as result:
@@ -99,7 +100,7 @@ def test_formats_that_cannot_hold_the_image(tmp_path):
     write_image(tmp_path / "gray.webp", ImageFile(Image.fromarray(mask)))
     with pytest.raises(InputError, match="16383"):
         write_image(tmp_path / "wide.webp", ImageFile(Image.new("RGB", (16384, 1))))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "a.png", "gray.webp"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "a.png", "gray.webp", "opaque.jpg"]
 
 
 def test_only_what_was_kept_is_written(tmp_path):
