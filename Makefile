@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT := out
-FORMATTED := aict_hf tests examples benchmarks
+FORMATTED := aict_hf training tests examples benchmarks
 
 .PHONY: demo test test-all check format bench clean
 

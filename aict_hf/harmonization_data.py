@@ -1,0 +1,237 @@
+"""Photos to train on and to measure with: iHarmony4's layout, and pools of real photos with masks.
+
+Needs OpenCV (`pip install "aict_hf[training]"`).
+"""
+
+import csv
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .errors import InputError
+from .image_files import IMAGE_SUFFIXES, read_image
+from .recoloring import RecoloringOptions, recolor_foreground
+
+REFERENCE_PIXELS = 4096  # of one photo; statistics of more are the same
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One composite of iHarmony4 with its mask and the real photo; `subset` is its folder's name (HCOCO, ...)."""
+
+    composite: Path
+    mask: Path
+    real: Path
+    subset: str
+
+
+@dataclass(frozen=True)
+class MaskedPhoto:
+    """One real photo with a foreground mask.
+
+    Attributes:
+        image, mask: the files.
+        name: the image as the pool's metadata.csv calls it.
+        kind: "object" or "stuff" where the metadata says so, else "".
+    """
+
+    image: Path
+    mask: Path
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A composite, its mask and the real photo, decoded.
+
+    Attributes:
+        composite, real: RGB, uint8, shape (H, W, 3).
+        mask: foreground, uint8, shape (H, W).
+        name: the composite's file name, or the pool's.
+        subset: which part of the data it belongs to; for synthetic composites, how they were recoloured.
+    """
+
+    composite: np.ndarray
+    mask: np.ndarray
+    real: np.ndarray
+    name: str
+    subset: str
+
+
+def read_iharmony4(folders: Sequence[str | os.PathLike], split: str) -> list[Triplet]:
+    """The composites that iHarmony4's lists name (ccHarmony and other sets of the same layout alike).
+
+    Args:
+        folders: each a set with `composite_images/`, `masks/`, `real_images/` and a list `*_{split}.txt` of composite
+            names, or a folder of such sets. A mask or real photo has the composite's stem, or that without its last
+            one or two numbers (`a0002_1_4.jpg`, `a0002_1.png`, `a0002.jpg`).
+        split: "train" or "test".
+    Raises:
+        InputError: naming a missing folder or list, or the first composite that lacks a file.
+    """
+    sets = []
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise InputError(f"{folder}: is not a folder; give a folder with composite_images, masks and real_images")
+        parts = [folder] if (folder / "composite_images").is_dir() else sorted(folder.glob("*/composite_images/.."))
+        if not parts:
+            raise InputError(f"{folder}: holds no composite_images, nor do its folders; is it iHarmony4's layout?")
+        sets += [part.resolve() for part in parts]
+    triplets = []
+    for part in sets:
+        lists = sorted(part.glob(f"*_{split}.txt"))
+        if not lists:
+            raise InputError(f"{part}: has no list *_{split}.txt of composites; iHarmony4 brings one in every set")
+        masks, reals = _by_stem(part / "masks"), _by_stem(part / "real_images")
+        for line in (line.strip() for path in lists for line in path.read_text().splitlines()):
+            if not line:
+                continue
+            composite = part / "composite_images" / Path(line).name
+            mask, real = _find(composite.stem, masks), _find(composite.stem, reals)
+            if not composite.is_file() or mask is None or real is None:
+                lacking = "file" if not composite.is_file() else "mask" if mask is None else "real photo"
+                raise InputError(f"{composite}: has no {lacking}, but {lists[0].name} names it; is the set complete?")
+            triplets.append(Triplet(composite, mask, real, part.name))
+    if not triplets:
+        raise InputError(f"{', '.join(map(str, sets))}: the {split} lists are empty")
+    return triplets
+
+
+def read_photo_pool(folders: Sequence[str | os.PathLike]) -> list[MaskedPhoto]:
+    """Real photos with masks, from folders that hold a `metadata.csv` with columns `file_name`, `mask` (and `kind`).
+
+    Raises:
+        InputError: naming the missing metadata, column, or the first missing file.
+    """
+    photos = []
+    for folder in map(Path, folders):
+        metadata = folder / "metadata.csv"
+        if not metadata.is_file():
+            raise InputError(f"{metadata}: no such file; a pool needs one with the columns file_name and mask")
+        with metadata.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if "file_name" not in row or "mask" not in row:
+                    raise InputError(
+                        f"{metadata}: has columns {', '.join(row)}; expected file_name and mask among them"
+                    )
+                if not row["mask"]:
+                    continue
+                photo = MaskedPhoto(
+                    folder / row["file_name"], folder / row["mask"], row["file_name"], row.get("kind") or ""
+                )
+                for path in (photo.image, photo.mask):
+                    if not path.is_file():
+                        raise InputError(f"{path}: no such file, but {metadata} names it")
+                photos.append(photo)
+    if not photos:
+        raise InputError(f"{', '.join(map(str, folders))}: no photo has a mask")
+    return photos
+
+
+def load_triplet(triplet: Triplet) -> Sample:
+    """Decode one composite of iHarmony4.
+
+    Raises:
+        InputError: if a file cannot be read, or sizes differ.
+    """
+    composite, real, mask = _load_rgb(triplet.composite), _load_rgb(triplet.real), _load_mask(triplet.mask)
+    for path, array in ((triplet.real, real), (triplet.mask, mask)):
+        if array.shape[:2] != composite.shape[:2]:
+            raise InputError(
+                f"{path}: is {array.shape[1]} x {array.shape[0]}, its composite {triplet.composite.name} "
+                f"{composite.shape[1]} x {composite.shape[0]}; they must be equal"
+            )
+    return Sample(composite, mask, real, triplet.composite.name, triplet.subset)
+
+
+def load_photo(photo: MaskedPhoto) -> tuple[np.ndarray, np.ndarray]:
+    """Decode a photo (H, W, 3) and its mask (H, W), both uint8; the mask is scaled to the photo where they differ.
+
+    Raises:
+        InputError: if a file cannot be read.
+    """
+    image, mask = _load_rgb(photo.image), _load_mask(photo.mask)
+    if mask.shape != image.shape[:2]:
+        mask = cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return image, mask
+
+
+def reference_colors(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Colours of a photo to transfer to another: of its foreground or of all of it, by chance.
+
+    Returns:
+        RGB, uint8, shape (up to 4096, 3).
+    """
+    foreground = image[mask > 127]
+    pixels = foreground if len(foreground) > 200 and rng.random() < 0.6 else image.reshape(-1, 3)
+    return pixels[rng.integers(len(pixels), size=min(REFERENCE_PIXELS, len(pixels)))]
+
+
+def synthetic_sample(
+    photos: Sequence[MaskedPhoto], index: int, *, seed: int = 0, options: RecoloringOptions | None = None
+) -> Sample | None:
+    """A composite made from photo `index`, always the same for the same photos, index, seed and options.
+
+    Args:
+        photos: the pool; references come from it too.
+        index: whose foreground is recoloured.
+        seed: another one gives other composites.
+        options: what may be drawn.
+    Returns:
+        the sample, or None where the photo allows no plausible composite.
+    Raises:
+        InputError: if a file cannot be read.
+    """
+    photo = photos[index]
+    rng = np.random.default_rng([seed, zlib.crc32(f"{photo.name} {photo.mask.name}".encode())])
+    image, mask = load_photo(photo)
+    if not (mask > 0).any():
+        return None
+    references = [reference_colors(*load_photo(photos[other]), rng) for other in rng.integers(len(photos), size=3)]
+    recolored = recolor_foreground(image, mask, references, rng, options)
+    return None if recolored is None else Sample(recolored.composite, mask, image, photo.name, recolored.method)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder; iHarmony4's layout has composite_images, masks and real_images")
+    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
+
+
+def _find(stem: str, files: dict[str, Path]) -> Path | None:
+    shorter = stem.rpartition("_")[0]
+    candidates = (stem, shorter, shorter.rpartition("_")[0])
+    return next((files[name] for name in candidates if name in files), None)
+
+
+def _load_rgb(path: Path) -> np.ndarray:
+    pixels = read_image(path).pixels
+    if isinstance(pixels, np.ndarray):
+        raise InputError(f"{path}: has 16 bits a channel; training and evaluation take 8-bit photos")
+    return np.array(pixels.convert("RGB"))
+
+
+def _load_mask(path: Path) -> np.ndarray:
+    pixels = read_image(path).pixels
+    if isinstance(pixels, np.ndarray):
+        raise InputError(f"{path}: has 16 bits a channel; training and evaluation take 8-bit masks")
+    return np.array(pixels.convert("L"))
+
+
+__all__ = [
+    "MaskedPhoto",
+    "Sample",
+    "Triplet",
+    "load_photo",
+    "load_triplet",
+    "read_iharmony4",
+    "read_photo_pool",
+    "reference_colors",
+    "synthetic_sample",
+]

@@ -1,0 +1,244 @@
+"""Composites from real photos: recolour the foreground, so that the photo itself is the truth to be found again.
+
+Two families of change: the colours of another photo (statistics transfer), and what a camera or an editor would have
+done differently (photographic changes). Everything is a function of its arguments and a `numpy.random.Generator`.
+Needs OpenCV (`pip install "aict_hf[training]"`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+
+LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+QUANTILES = np.linspace(0, 1, 129)
+
+
+def reinhard_transfer(pixels: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Mean and standard deviation of the reference, per channel of CIE Lab.
+
+    Args:
+        pixels: foreground colours, RGB in [0, 1], float32, shape (N, 3).
+        reference: colours to take the statistics from, likewise, any number.
+    Returns:
+        recoloured pixels, shape (N, 3), which may leave [0, 1]. Contrast grows at most threefold.
+    Source: Reinhard et al., "Color transfer between images" (2001), in Lab instead of l-alpha-beta.
+    """
+    source, target = _to_lab(pixels), _to_lab(reference)
+    spread, wanted = source.std(axis=0), target.std(axis=0)
+    ratio = np.minimum(wanted, 3 * spread + 1) / (spread + 1e-4)
+    moved = ((source - source.mean(axis=0)) * ratio + target.mean(axis=0)).astype(np.float32)
+    return cv2.cvtColor(moved[None], cv2.COLOR_LAB2RGB)[0]
+
+
+def covariance_transfer(pixels: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Mean and covariance of the reference in RGB, by the linear map that moves colours least.
+
+    Arguments and result as for `reinhard_transfer`.
+    Source: Pitié and Kokaram, "The linear Monge-Kantorovitch linear colour mapping" (2007).
+    """
+    source = np.cov(pixels.T) + 1e-4 * np.eye(3)
+    target = np.cov(reference.T) + 1e-4 * np.eye(3)
+    root, inverse_root = _matrix_power(source, 0.5), _matrix_power(source, -0.5)
+    transform = inverse_root @ _matrix_power(root @ target @ root, 0.5) @ inverse_root
+    return ((pixels - pixels.mean(axis=0)) @ transform.T + reference.mean(axis=0)).astype(np.float32)
+
+
+def histogram_transfer(pixels: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """The reference's histogram, per channel of RGB.
+
+    Arguments and result as for `reinhard_transfer`.
+    """
+    result = np.empty_like(pixels)
+    for channel in range(3):
+        source = np.quantile(pixels[:, channel], QUANTILES) + np.arange(len(QUANTILES)) * 1e-6  # strictly increasing
+        result[:, channel] = np.interp(pixels[:, channel], source, np.quantile(reference[:, channel], QUANTILES))
+    return result
+
+
+def distribution_transfer(
+    pixels: np.ndarray, reference: np.ndarray, rng: np.random.Generator, *, iterations: int = 6
+) -> np.ndarray:
+    """The reference's colour distribution, by matching histograms along random rotations of RGB.
+
+    Args:
+        pixels, reference: as for `reinhard_transfer`.
+        rng: draws the rotations.
+        iterations: more come closer to the reference's distribution, and carry more grain.
+    Source: Pitié, Kokaram and Dahyot, "N-dimensional probability density function transfer" (2005).
+    """
+    result = pixels
+    for _ in range(iterations):
+        rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0].astype(np.float32)
+        result = histogram_transfer(result @ rotation, reference @ rotation) @ rotation.T
+    return result
+
+
+def photographic_change(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random mixture of white balance, gamma, exposure, contrast, saturation, and highlights and shadows.
+
+    Args:
+        pixels: as for `reinhard_transfer`.
+        rng: draws which changes are made, and how large.
+    """
+    result = pixels
+    if rng.random() < 0.7:  # white balance
+        result = result * np.exp(rng.normal(0, 0.22, 3))
+    if rng.random() < 0.7:  # gamma
+        result = np.clip(result, 0, None) ** np.exp(rng.normal(0, 0.3))
+    if rng.random() < 0.6:  # exposure
+        result = result * np.exp(rng.normal(0, 0.3))
+    if rng.random() < 0.5:  # contrast and brightness
+        middle = result.mean()
+        result = (result - middle) * np.exp(rng.normal(0, 0.25)) + middle + rng.normal(0, 0.05)
+    if rng.random() < 0.5:  # saturation
+        gray = (result @ LUMINANCE)[:, None]
+        result = gray + (result - gray) * np.exp(rng.normal(-0.1, 0.35))
+    if rng.random() < 0.4:  # highlights and shadows: a smooth curve, a little different in each channel
+        positions = np.linspace(0, 1, 5)
+        common = rng.normal(0, 0.07, 5)
+        curves = [positions + common + rng.normal(0, 0.03, 5) for _ in range(3)]
+        columns = [np.interp(result[:, c], positions, np.maximum.accumulate(curves[c])) for c in range(3)]
+        result = np.stack(columns, axis=1)
+    return np.asarray(result, dtype=np.float32)
+
+
+TRANSFERS: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType(
+    {
+        "reinhard": lambda pixels, reference, rng: reinhard_transfer(pixels, reference),
+        "covariance": lambda pixels, reference, rng: covariance_transfer(pixels, reference),
+        "histogram": lambda pixels, reference, rng: histogram_transfer(pixels, reference),
+        "distribution": distribution_transfer,
+        "photographic": lambda pixels, reference, rng: photographic_change(pixels, rng),
+    }
+)
+"""Every change by name, as functions of foreground pixels, reference pixels and a random generator."""
+
+
+@dataclass(frozen=True)
+class RecoloringOptions:
+    """What changes are drawn, and which are thrown away as implausible.
+
+    Attributes:
+        weights: how often each of `TRANSFERS` is drawn, in proportion.
+        strength: range of the share of the change that is applied; the full change with `full_strength_probability`.
+        full_strength_probability: see `strength`.
+        harmonious_probability: how often the composite is the photo itself.
+        change: least and largest mean squared change of the foreground, on the 0..255 scale (as fMSE).
+        max_clipped: largest share of foreground pixels that a change may push out of [0, 1].
+        attempts: draws before giving up.
+    """
+
+    weights: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "reinhard": 1.0,
+            "covariance": 1.0,
+            "histogram": 1.0,
+            "distribution": 1.0,
+            "photographic": 2.0,
+        }
+    )
+    strength: tuple[float, float] = (0.4, 1.0)
+    full_strength_probability: float = 0.7
+    harmonious_probability: float = 0.0
+    change: tuple[float, float] = (60.0, 4500.0)
+    max_clipped: float = 0.15
+    attempts: int = 8
+
+    def __post_init__(self) -> None:
+        unknown = set(self.weights) - set(TRANSFERS)
+        if unknown or not self.weights or min(self.weights.values()) < 0 or sum(self.weights.values()) <= 0:
+            raise ValueError(f"weights are {dict(self.weights)}; expected weights of {', '.join(TRANSFERS)}")
+
+
+@dataclass(frozen=True)
+class RecoloredPhoto:
+    """A composite made from a real photo.
+
+    Attributes:
+        composite: RGB, uint8, shape (H, W, 3); equal to the photo where the mask is 0.
+        method: which of `TRANSFERS` made it, or "harmonious".
+        change: mean squared change of the foreground, 0..255 scale.
+    """
+
+    composite: np.ndarray
+    method: str
+    change: float
+
+
+def recolor_foreground(
+    photo: np.ndarray,
+    mask: np.ndarray,
+    references: Sequence[np.ndarray],
+    rng: np.random.Generator,
+    options: RecoloringOptions | None = None,
+) -> RecoloredPhoto | None:
+    """Make a composite from a real photo by recolouring its foreground.
+
+    Args:
+        photo: RGB, uint8, shape (H, W, 3).
+        mask: foreground, uint8, shape (H, W); soft values blend.
+        references: colours of other photos (a foreground or a whole photo each), RGB uint8, shape (N, 3); one is drawn
+            for each attempt.
+        rng: every choice is drawn from it, so the same seed gives the same composite.
+        options: what may be drawn.
+    Returns:
+        the composite, or None where no attempt gave a plausible one.
+    Raises:
+        ValueError: if shapes or dtypes are not these, or there is nothing to recolour or to refer to.
+    """
+    options = options or RecoloringOptions()
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+        raise ValueError(f"photo has dtype {photo.dtype} and shape {photo.shape}; expected uint8 RGB (H, W, 3)")
+    if mask.dtype != np.uint8 or mask.shape != photo.shape[:2]:
+        raise ValueError(f"mask has dtype {mask.dtype} and shape {mask.shape}; expected uint8 {photo.shape[:2]}")
+    if not references:
+        raise ValueError("there are no reference colours; pass at least one array of other photos' pixels")
+    foreground = mask > 0
+    if not foreground.any():
+        raise ValueError("the mask has no foreground; there is nothing to recolour")
+    if rng.random() < options.harmonious_probability:
+        return RecoloredPhoto(photo.copy(), "harmonious", 0.0)
+
+    pixels = photo[foreground].astype(np.float32) / 255
+    weight = mask[foreground].astype(np.float32)[:, None] / 255
+    names = list(options.weights)
+    probabilities = np.array([options.weights[name] for name in names])
+    for _ in range(options.attempts):
+        method = str(rng.choice(names, p=probabilities / probabilities.sum()))
+        reference = references[int(rng.integers(len(references)))].astype(np.float32) / 255
+        changed = TRANSFERS[method](pixels, reference, rng)
+        if rng.random() >= options.full_strength_probability:
+            changed = pixels + (changed - pixels) * rng.uniform(*options.strength)
+        clipped = ((changed < -0.02) | (changed > 1.02)).any(axis=1).mean()
+        blended = weight * changed.clip(0, 1) + (1 - weight) * pixels
+        change = float(((blended - pixels) ** 2).sum() / (3 * weight.sum()) * 255**2)
+        if clipped <= options.max_clipped and options.change[0] <= change <= options.change[1]:
+            composite = photo.copy()
+            composite[foreground] = (blended * 255).round().astype(np.uint8)
+            return RecoloredPhoto(composite, method, change)
+    return None
+
+
+def _to_lab(pixels: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(np.ascontiguousarray(pixels, dtype=np.float32)[None], cv2.COLOR_RGB2LAB)[0]
+
+
+def _matrix_power(matrix: np.ndarray, exponent: float) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.maximum(values, 1e-6) ** exponent) @ vectors.T
+
+
+__all__ = [
+    "TRANSFERS",
+    "RecoloredPhoto",
+    "RecoloringOptions",
+    "covariance_transfer",
+    "distribution_transfer",
+    "histogram_transfer",
+    "photographic_change",
+    "recolor_foreground",
+    "reinhard_transfer",
+]
