@@ -128,7 +128,7 @@ def harmonize_files(
             images, masks = [photo.pixels for _, photo, _ in batch], [mask for _, _, mask in batch]
             inputs = processor(images, masks, return_tensors="pt").to(model.device)
             with torch.inference_mode():
-                outputs = model(**inputs)
+                outputs = model(**inputs, return_harmonized=False)
                 harmonized = processor.post_process_harmonization(outputs, images, masks, strength)
             for (job, photo, _), pixels in zip(batch, harmonized, strict=True):
                 try:

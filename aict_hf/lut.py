@@ -81,6 +81,21 @@ def apply_luts(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor
     return harmonized
 
 
+def sample_luts(intensity: Tensor, positions: Tensor, knots: Tensor, color_lut: Tensor) -> Tensor:
+    """LUT output at single pixels: what a loss needs that is taken at some of them only.
+
+    Args:
+        intensity: RGB of the pixels in [0, 1], float, shape (B, 3, P); detached, as in `apply_luts`.
+        positions: their x and y, -1 to 1 from corner to corner of the photo, shape (B, P, 2).
+        knots, color_lut: as for `apply_luts`.
+    Returns:
+        recoloured pixels in [0, 1], not yet blended by a mask, shape (B, 3, P).
+    """
+    grid = positions[:, :, None]
+    redistributed = look_up(_interpolate(knots, grid), intensity.detach()[..., None])
+    return look_up(_interpolate(color_lut, grid), redistributed).clamp(0, 1)[..., 0]
+
+
 def look_up(nodes: Tensor, values: Tensor) -> Tensor:
     """Piecewise-linear curves with nodes at equal distances from 0 to 1, evaluated as a sum of hat functions.
 
@@ -100,7 +115,7 @@ def look_up(nodes: Tensor, values: Tensor) -> Tensor:
 
 
 def _interpolate(maps: Tensor, positions: Tensor) -> Tensor:
-    """LUT maps (B, 3, N, h, w) at `positions` (H, W, 2) of the photo: (B, 3, N, H, W)."""
+    """LUT maps (B, 3, N, h, w) at `positions` ((B, )H, W, 2) of the photo: (B, 3, N, H, W)."""
     channels, nodes = maps.shape[1:3]
     grid = positions.expand(maps.shape[0], -1, -1, -1)
     flat = F.grid_sample(maps.flatten(1, 2), grid, mode="bilinear", padding_mode="border", align_corners=True)
@@ -160,4 +175,4 @@ def _check_arguments(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: 
         raise ValueError(f"strength is {strength}; expected 0 (the composite itself) to 1 (fully harmonized)")
 
 
-__all__ = ["FULL_SCALE", "apply_luts", "knots_from_intervals", "look_up"]
+__all__ = ["FULL_SCALE", "apply_luts", "knots_from_intervals", "look_up", "sample_luts"]

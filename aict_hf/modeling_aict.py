@@ -32,7 +32,8 @@ class AICTOutput(ModelOutput):
         knots: their running sums from 0 to 1, the nodes of the first LUT, shape (B, 3, K + 1, h, w).
         color_lut: nodes of the colour LUT, already weighted, shape (B, 3, K, h, w).
         image_weight: the global weights in it, colour channel major, shape (B, 3 * K, 1, 1).
-        harmonized: low-resolution result in [0, 1], shape and dtype of `pixel_values`.
+        harmonized: low-resolution result in [0, 1], shape and dtype of `pixel_values`; not with
+            `return_harmonized=False`.
         harmonized_full: full-resolution results, as `composites` came: a tensor or a list of (3, H, W) tensors; only
             where `composites` were given.
     """
@@ -215,6 +216,8 @@ class AICTModel(PreTrainedModel):
         composites: Tensor | Sequence[Tensor] | None = None,
         masks: Tensor | Sequence[Tensor] | None = None,
         labels: Tensor | Sequence[Tensor] | None = None,
+        *,
+        return_harmonized: bool = True,
         **kwargs,
     ) -> AICTOutput:
         """Predict the LUTs, and apply them at low resolution and to the full-resolution photos that are given.
@@ -227,6 +230,8 @@ class AICTModel(PreTrainedModel):
                 tensor or B tensors (3, H, W) of any sizes.
             masks: their foreground, a (B, 1, H, W) tensor or B tensors (1, H, W).
             labels: the real photos, float in [0, 1], shaped as `composites`.
+            return_harmonized: False leaves out the low-resolution result, where only the LUTs are wanted (and the loss
+                needs it).
         Returns:
             `AICTOutput`; `loss` is the full-resolution `foreground_mse` plus 0.01 times the low-resolution one.
         Raises:
@@ -234,6 +239,8 @@ class AICTModel(PreTrainedModel):
         Source: AICT (NeurIPS 2024), equations 1 to 9.
         """
         self._check_inputs(pixel_values, mask, composites, masks, labels)
+        if labels is not None and not return_harmonized:
+            raise ValueError("the loss needs the low-resolution result; leave out labels or return_harmonized=False")
 
         patches = self.patch_embeddings(torch.cat([pixel_values, mask], dim=1).to(self.patch_embeddings.weight.dtype))
         hidden_states = patches.flatten(2).transpose(1, 2)
@@ -252,7 +259,7 @@ class AICTModel(PreTrainedModel):
         sampling_intervals = interval_logits.to(dtype).unflatten(1, shape).softmax(dim=2)
         color_lut = color_lut.to(dtype).unflatten(1, shape)
         knots = knots_from_intervals(sampling_intervals)
-        harmonized = apply_luts(pixel_values, mask, knots, color_lut)
+        harmonized = apply_luts(pixel_values, mask, knots, color_lut) if return_harmonized else None
 
         harmonized_full: Tensor | list[Tensor] | None = None
         if isinstance(composites, Tensor) and isinstance(masks, Tensor):
@@ -264,7 +271,7 @@ class AICTModel(PreTrainedModel):
             ]
 
         loss = None
-        if labels is not None and harmonized_full is not None and masks is not None:
+        if labels is not None and harmonized_full is not None and harmonized is not None and masks is not None:
             full = [
                 foreground_mse(result[None], label[None], foreground[None], min_area=MIN_AREA)
                 for result, label, foreground in zip(harmonized_full, labels, masks, strict=True)

@@ -65,7 +65,10 @@ class ImageHarmonizationPipeline(Pipeline):
         photos = input_tensors.pop("photo")
         batch = photos if isinstance(photos, list) else [photos]
         harmonized = self.image_processor.post_process_harmonization(
-            self.model(**input_tensors), [photo.image for photo in batch], [photo.mask for photo in batch], strength
+            self.model(**input_tensors, return_harmonized=False),
+            [photo.image for photo in batch],
+            [photo.mask for photo in batch],
+            strength,
         )
         results = [_Photo(image) for image in harmonized]
         return {"photo": results if isinstance(photos, list) else results[0]}

@@ -78,7 +78,7 @@ with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.runs + 1):  # the first one warms up
             start = time.perf_counter()
             with torch.inference_mode():
-                outputs = model(**processor(rgb, foreground, return_tensors="pt"))
+                outputs = model(**processor(rgb, foreground, return_tensors="pt"), return_harmonized=False)
                 if device.type == "cuda":
                     torch.cuda.synchronize()
                 middle = time.perf_counter()

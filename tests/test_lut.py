@@ -6,7 +6,7 @@ from published import published_luts
 from torch.export import Dim
 
 from aict_hf import apply_luts, lut
-from aict_hf.lut import knots_from_intervals, look_up
+from aict_hf.lut import knots_from_intervals, look_up, sample_luts
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
@@ -171,6 +171,18 @@ def test_fullgraph_compile_traces():
     compiled = torch.compile(apply_luts, fullgraph=True, backend="aot_eager")
     pixels, maps = make_pixels(), make_maps()
     torch.testing.assert_close(compiled(*pixels, *maps), apply_luts(*pixels, *maps), rtol=0, atol=1e-6)
+
+
+def test_samples_are_the_pixels_of_the_whole():
+    composite, _ = make_pixels(2)
+    maps = make_maps(2)
+    whole = apply_luts(composite, torch.ones(2, 1, 37, 53), *maps)
+    rows, columns = torch.randint(0, 37, (2, 200)), torch.randint(0, 53, (2, 200))
+    positions = torch.stack([columns / 52 * 2 - 1, rows / 36 * 2 - 1], dim=-1)
+    pick = [(slice(None), rows[i], columns[i]) for i in range(2)]
+    samples = sample_luts(torch.stack([composite[i][pick[i]] for i in range(2)]), positions, *maps)
+    expected = torch.stack([whole[i][pick[i]] for i in range(2)])
+    torch.testing.assert_close(samples, expected, rtol=0, atol=1e-5)
 
 
 def test_look_up_interpolates_between_nodes_and_clamps():

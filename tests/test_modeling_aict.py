@@ -64,6 +64,15 @@ def test_output_shapes_and_ranges(config, model):
     assert model(**make_inputs(), return_dict=False)[1].equal(output.knots)
 
 
+def test_the_low_resolution_result_can_be_left_out(model):
+    with torch.no_grad():
+        output = model(**make_inputs(), return_harmonized=False)
+        assert torch.equal(output.color_lut, model(**make_inputs()).color_lut)
+    assert output.harmonized is None
+    with pytest.raises(ValueError, match="the loss needs the low-resolution result"):
+        model(**make_inputs(), **full_resolution([(40, 48)] * 2), return_harmonized=False)
+
+
 def test_other_low_resolutions_work(model):
     assert model(**make_inputs(size=48)).harmonized.shape == (2, 3, 48, 48)
 

@@ -113,7 +113,7 @@ def main() -> None:
     @torch.inference_mode()
     def harmonize(name: str, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         model, processor = models[name]
-        outputs = model(**processor(image, mask, return_tensors="pt").to(device))
+        outputs = model(**processor(image, mask, return_tensors="pt").to(device), return_harmonized=False)
         return processor.post_process_harmonization(outputs, image, mask)[0]
 
     rows, grid, skipped = [], [], []
