@@ -7,9 +7,9 @@ import pytest
 import torch
 from conftest import make_photo
 from PIL import Image
-from published import PublishedNetwork
 
 from aict_hf import AICTModel, cli
+from aict_hf.published import PublishedNetwork
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from published import PublishedNetwork
 from safetensors.torch import load_file, save_file
 
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel
 from aict_hf.conversion import convert_checkpoint, convert_state_dict, official_shapes, read_official_checkpoint
 from aict_hf.errors import InputError
+from aict_hf.published import PublishedNetwork
 
 FLOAT_TOLERANCE = 1e-5
 LEVEL_TOLERANCE = 0.5 + 1e-3  # uint8 out, against the exact value: rounding alone

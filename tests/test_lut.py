@@ -2,11 +2,11 @@ import math
 
 import pytest
 import torch
-from published import published_luts
 from torch.export import Dim
 
 from aict_hf import apply_luts, lut
 from aict_hf.lut import knots_from_intervals, look_up, sample_luts
+from aict_hf.published import published_luts
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 

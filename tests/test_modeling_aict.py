@@ -1,11 +1,11 @@
 import pytest
 import torch
-from published import PublishedNetwork, published_luts
 from torch.nn import functional as F
 
 from aict_hf import AICTConfig, AICTModel, apply_luts, foreground_mse
 from aict_hf.conversion import convert_state_dict
 from aict_hf.lut import knots_from_intervals
+from aict_hf.published import PublishedNetwork, published_luts
 
 TOLERANCE = 2e-5  # float32, against the published formulation
 

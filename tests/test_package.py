@@ -61,5 +61,5 @@ def test_package_exports_exist_and_are_documented():
 
 def test_every_module_has_tests():
     tested = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
-    assert set(MODULES) - tested == {"errors"}
-    assert tested - set(MODULES) == {"package", "evaluate"}  # the last is a script
+    assert set(MODULES) - tested == {"errors", "published"}  # the latter is what others are tested against
+    assert tested - set(MODULES) == {"evaluate", "package", "train"}  # two are scripts

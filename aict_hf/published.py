@@ -1,13 +1,15 @@
 """AICT computed as published: torch's own transformer layers and 5-D grid sampling, under the authors' names.
 
-The slow reference that tests hold the package against. Source: AICT (NeurIPS 2024), section 3.
+The slow reference: tests hold the package against it, benchmarks beside it. Source: AICT (NeurIPS 2024), section 3.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aict_hf import AICTConfig
+from .configuration_aict import AICTConfig
 
 
 class PublishedNetwork(nn.Module):
@@ -16,6 +18,7 @@ class PublishedNetwork(nn.Module):
     def __init__(self, config: AICTConfig):
         super().__init__()
         width, nodes = config.hidden_size, 3 * config.num_intervals
+        assert config.decoder_stride is not None  # the configuration sees to it
         self.patch, self.intervals = config.patch_size, config.num_intervals
         layer = nn.TransformerEncoderLayer(
             width,
@@ -26,12 +29,12 @@ class PublishedNetwork(nn.Module):
             batch_first=True,
             norm_first=config.norm_first,
         )
-        self.encoder = nn.Module()
+        self.encoder: Any = nn.Module()
         self.encoder.patch_to_embedding = nn.Sequential(nn.Identity(), nn.Linear(4 * self.patch**2, width))
         self.encoder.transformer_enc = nn.TransformerEncoder(
             layer, config.num_hidden_layers, enable_nested_tensor=False
         )
-        self.decoder = nn.Module()
+        self.decoder: Any = nn.Module()
         self.decoder.dec = nn.ConvTranspose2d(
             width, config.decoder_channels, config.decoder_stride, stride=config.decoder_stride
         )
@@ -84,3 +87,6 @@ def published_luts(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Te
         channels.append(sample(color_lut[:, channel], redistributed))
     output = torch.stack(channels, dim=1).clamp(0, 1)
     return mask * output + (1 - mask) * composite
+
+
+__all__ = ["PublishedNetwork", "published_luts"]

@@ -1,0 +1,201 @@
+"""An endless, seeded stream of training samples: sample number i is the same whoever asks for it, and when.
+
+So training resumes exactly, with any number of workers, by starting at a later number. Needs OpenCV
+(`pip install "aict_hf[training]"`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from .errors import InputError
+from .harmonization_data import MaskedPhoto, Triplet, load_photo, load_triplet, reference_colors
+from .recoloring import LUMINANCE, RecoloringOptions, recolor_foreground
+
+ATTEMPTS = 20
+KEPT_FOREGROUND = 0.005  # share of a crop that must be foreground, unless a lost one is let through
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How a sample is cut out of a photo, and varied.
+
+    Attributes:
+        resolution: side the crop is resized to, in pixels; None keeps the crop's own size, as the paper does.
+        crop: range of the crop's share of height and of width, drawn apart.
+        lost_foreground: how often a crop without foreground is let through instead of drawn again.
+        flip: how often a crop is mirrored.
+        borrowed_mask: synthetic: how often another photo's mask, moved and scaled, marks the foreground.
+        inverted_mask: synthetic: how often foreground and background change places.
+        mask_error: synthetic: how often the mask is grown or shrunk by a few pixels after recolouring.
+        scene_change: synthetic: how often the whole photo is recoloured first, so that colours alone tell nothing.
+        recoloring: synthetic: how the foreground is recoloured.
+    """
+
+    resolution: int | None = None
+    crop: tuple[float, float] = (0.5, 1.0)
+    lost_foreground: float = 0.05
+    flip: float = 0.5
+    borrowed_mask: float = 0.0
+    inverted_mask: float = 0.0
+    mask_error: float = 0.0
+    scene_change: float = 0.0
+    recoloring: RecoloringOptions = field(default_factory=RecoloringOptions)
+
+
+class TrainingSamples(Dataset):
+    """Samples of iHarmony4-like triplets, or synthetic composites of real photos with masks.
+
+    An item is a dict: `composite` and `real`, RGB uint8 (3, H, W), `mask`, uint8 (1, H, W), `name`, and `broken`, one
+    line for each file that could not be read on the way to it (the next photo takes its place).
+
+    Args:
+        photos: triplets or masked photos, drawn in a new order every time all were seen.
+        options: how samples are cut and varied.
+        seed: another one gives other samples.
+        length: how many samples there are to ask for.
+        start: number of the first one.
+    Raises:
+        ValueError: if there are no photos.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[Triplet] | Sequence[MaskedPhoto],
+        options: SampleOptions,
+        *,
+        seed: int,
+        length: int,
+        start: int = 0,
+    ):
+        if not photos:
+            raise ValueError("there are no photos to train on; pass at least one")
+        self.photos, self.options, self.seed, self.length, self.start = photos, options, seed, length, start
+        self._order: tuple[int, np.ndarray] = (-1, np.arange(0))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict:
+        number = self.start + index
+        rng = np.random.default_rng([self.seed, number])
+        broken: list[str] = []
+        for step in range(ATTEMPTS):
+            photo = self.photos[self._photo_of(number + step)]
+            try:
+                drawn = self._draw(photo, rng, broken)
+            except InputError as error:
+                broken.append(str(error))
+                continue
+            if drawn is not None:
+                composite, mask, real = drawn
+                name = (photo.composite if isinstance(photo, Triplet) else photo.image).name
+                return {
+                    "composite": torch.from_numpy(composite).permute(2, 0, 1),
+                    "mask": torch.from_numpy(mask)[None],
+                    "real": torch.from_numpy(real).permute(2, 0, 1),
+                    "name": name,
+                    "broken": broken,
+                }
+        raise InputError(f"no sample in {ATTEMPTS} photos in a row; {broken[-1] if broken else 'are the masks empty?'}")
+
+    def _photo_of(self, number: int) -> int:
+        epoch, place = divmod(number, len(self.photos))
+        if self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.photos))
+        return int(self._order[1][place])
+
+    def _draw(
+        self, photo: Triplet | MaskedPhoto, rng: np.random.Generator, broken: list[str]
+    ) -> tuple[np.ndarray, ...] | None:
+        options = self.options
+        if isinstance(photo, Triplet):
+            sample = load_triplet(photo)
+            return _crop([sample.composite, sample.mask, sample.real], 1, options, rng)
+        image, mask = load_photo(photo)
+        real, mask = _crop([image, mask], 1, options, rng)
+        if rng.random() < options.borrowed_mask:
+            mask = _moved(self._other(rng, broken)[1], mask.shape, rng)
+        if rng.random() < options.inverted_mask:
+            mask = 255 - mask
+        if rng.random() < options.scene_change:
+            real = _scene_change(real, rng)
+        if (mask > 127).mean() < KEPT_FOREGROUND or (mask > 127).mean() > 0.95:
+            return (real, mask, real) if rng.random() < options.lost_foreground else None
+        references = [reference_colors(*self._other(rng, broken), rng) for _ in range(2)]
+        recolored = recolor_foreground(real, mask, references, rng, options.recoloring)
+        if recolored is None:
+            return None
+        if rng.random() < options.mask_error:
+            size = int(rng.integers(2, max(3, min(mask.shape) // 40) + 1))
+            operation = cv2.dilate if rng.random() < 0.6 else cv2.erode
+            mask = np.asarray(operation(mask, np.ones((size, size), np.uint8)))
+        return recolored.composite, mask, real
+
+    def _other(self, rng: np.random.Generator, broken: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Another photo and its mask; files that cannot be read are noted and passed over."""
+        for _ in range(ATTEMPTS):
+            photo = self.photos[int(rng.integers(len(self.photos)))]
+            assert isinstance(photo, MaskedPhoto)
+            try:
+                return load_photo(photo)
+            except InputError as error:
+                broken.append(str(error))
+        raise InputError(f"none of {ATTEMPTS} photos could be read; {broken[-1]}")
+
+
+def _crop(
+    images: list[np.ndarray], mask: int, options: SampleOptions, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """The same random crop of several images, redrawn where it loses the foreground of image number `mask`."""
+    height, width = images[mask].shape
+    for _ in range(ATTEMPTS):
+        rows, columns = (max(1, round(side * rng.uniform(*options.crop))) for side in (height, width))
+        top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
+        block = slice(top, top + rows), slice(left, left + columns)
+        if (images[mask][block] > 127).mean() >= KEPT_FOREGROUND or rng.random() < options.lost_foreground:
+            break
+    flip = -1 if rng.random() < options.flip else 1
+    return tuple(_resized(np.ascontiguousarray(image[block][:, ::flip]), options.resolution) for image in images)
+
+
+def _resized(image: np.ndarray, resolution: int | None) -> np.ndarray:
+    if resolution is None:
+        return image
+    shrinks = min(image.shape[:2]) > resolution
+    return np.asarray(
+        cv2.resize(image, (resolution, resolution), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    )
+
+
+def _moved(mask: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """A mask scaled, stretched and shifted over a canvas of `shape`, partly outside it perhaps."""
+    scale = rng.uniform(0.3, 1.2) * min(shape) / max(mask.shape) * rng.uniform(0.8, 1.25, 2)
+    angle = rng.uniform(-30, 30)
+    transform = cv2.getRotationMatrix2D((mask.shape[1] / 2, mask.shape[0] / 2), angle, 1.0)
+    transform = np.diag([scale[0], scale[1]]) @ transform
+    centre = np.array([rng.uniform(0, shape[1]), rng.uniform(0, shape[0])])
+    transform[:, 2] += centre - transform @ [mask.shape[1] / 2, mask.shape[0] / 2, 1]
+    return np.asarray(cv2.warpAffine(mask, transform, (shape[1], shape[0])))
+
+
+def _scene_change(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The whole photo as another camera, light or taste would have it."""
+    result = image.astype(np.float32) / 255
+    if rng.random() < 0.6:
+        result = result * np.exp(rng.normal(0, 0.15, 3)).astype(np.float32)
+    if rng.random() < 0.6:
+        result = result.clip(0, 1) ** np.float32(np.exp(rng.normal(0, 0.25)))
+    if rng.random() < 0.4:
+        gray = (result @ LUMINANCE)[..., None]
+        result = gray + (result - gray) * np.float32(np.exp(rng.normal(0, 0.25)))
+    if rng.random() < 0.15:
+        result = result[..., rng.permutation(3)]
+    return (result.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+__all__ = ["SampleOptions", "TrainingSamples"]

@@ -1,0 +1,112 @@
+"""Training speed beside the published computation: images per second of one step, forward, backward and update.
+
+    python benchmarks/bench_training.py
+
+"Published" is torch's own transformer layers with plain attention (no fused kernel) and LUTs sampled as 5-D grids;
+"ours" is `AICTModel` with the loss of `training/train.py`: the paper's at every pixel, or at 1024 pixels of the
+foreground. Same weights' shapes, same inputs, same run; the steps alternate. Medians, with the lowest and the highest.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from aict_hf import AICTConfig, AICTModel, apply_luts, foreground_mse
+from aict_hf.lut import knots_from_intervals, sample_luts
+from aict_hf.published import PublishedNetwork, published_luts
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--size", type=int, default=256)
+parser.add_argument("--batch_size", type=int, default=2)
+parser.add_argument("--runs", type=int, default=5)
+parser.add_argument("--points", type=int, default=1024)
+parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+arguments = parser.parse_args()
+
+torch.manual_seed(0)
+device = torch.device(arguments.device)
+config = AICTConfig(image_size=arguments.size)
+shape = (arguments.batch_size, 3, arguments.size, arguments.size)
+composite, real = torch.rand(shape, device=device), torch.rand(shape, device=device)
+mask = torch.zeros(arguments.batch_size, 1, *shape[2:], device=device)
+mask[:, :, arguments.size // 4 : -arguments.size // 4, arguments.size // 4 : -arguments.size // 4] = 1
+
+published, model = PublishedNetwork(config).to(device).train(), AICTModel(config).to(device).train()
+optimizers = {
+    name: torch.optim.Adam(network.parameters(), 1e-4) for name, network in (("published", published), ("ours", model))
+}
+
+
+def step(name: str, loss: torch.Tensor) -> None:
+    optimizers[name].zero_grad()
+    loss.backward()
+    optimizers[name].step()
+
+
+def published_step() -> None:
+    with sdpa_kernel(SDPBackend.MATH):
+        intervals, color_lut = published(composite, mask)
+        result = published_luts(composite, mask, knots_from_intervals(intervals), color_lut)
+        step("published", foreground_mse(result, real, mask, min_area=1000))
+
+
+def every_pixel_step() -> None:
+    outputs = model(composite, mask, return_harmonized=False)
+    result = apply_luts(composite, mask, outputs.knots, outputs.color_lut)
+    step("ours", foreground_mse(result, real, mask, min_area=1000))
+
+
+def points_step() -> None:
+    outputs = model(composite, mask, return_harmonized=False)
+    low, high = arguments.size // 4, arguments.size * 3 // 4
+    index = torch.randint(low, high, (arguments.batch_size, arguments.points, 2), device=device)
+    batch = torch.arange(arguments.batch_size, device=device)[:, None]
+    colors = composite[batch, :, index[..., 0], index[..., 1]].transpose(1, 2)
+    target = real[batch, :, index[..., 0], index[..., 1]].transpose(1, 2)
+    positions = index.flip(-1) * (2 / (arguments.size - 1)) - 1
+    result = sample_luts(colors, positions.float(), outputs.knots, outputs.color_lut)
+    step("ours", ((result - target) ** 2).mean())
+
+
+def seconds_of(run: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+steps = {
+    "published": published_step,
+    "ours, every pixel": every_pixel_step,
+    f"ours, {arguments.points} pixels": points_step,
+}
+times: dict[str, list[float]] = {name: [] for name in steps}
+for run in range(arguments.runs + 1):
+    for name, function in steps.items():
+        seconds = seconds_of(function)
+        if run:  # the first one warms up
+            times[name].append(seconds)
+
+device_name = (
+    torch.cuda.get_device_name()
+    if device.type == "cuda"
+    else f"{platform.machine()}, {torch.get_num_threads()} threads"
+)
+print(f"{device.type} ({device_name}), torch {torch.__version__}, the paper's network, ", end="")
+print(f"{arguments.size} x {arguments.size}, batch {arguments.batch_size}, ", end="")
+print(f"median of {arguments.runs} steps (lowest to highest)\n")
+print("| step | seconds | images/s | times the published |\n|---|---|---|---|")
+base = statistics.median(times["published"])
+for name, values in times.items():
+    middle = statistics.median(values)
+    ratios = [a / b for a, b in zip(times["published"], values, strict=True)]
+    print(
+        f"| {name} | {middle:.2f} ({min(values):.2f} to {max(values):.2f}) | {arguments.batch_size / middle:.2f} "
+        f"| {base / middle:.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |"
+    )

@@ -1,0 +1,197 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_photo
+from PIL import Image
+from safetensors.torch import load_file
+
+from aict_hf.pretrained import load_checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = {"image_size": 32, "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
+PATIENCE = 120  # seconds
+
+
+@pytest.fixture
+def pool(tmp_path):
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    with (folder / "metadata.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", "mask"])
+        for seed in range(8):
+            photo, mask = make_photo(48, 64, seed=seed)
+            Image.fromarray(photo).save(folder / f"{seed}.png")
+            Image.fromarray(mask).save(folder / f"{seed}_mask.png")
+            writer.writerow([f"{seed}.png", f"{seed}_mask.png"])
+    (tmp_path / "held_out.txt").write_text("0.png\n1.png\n")
+    return folder
+
+
+def command(pool, output, **changes):
+    arguments = {
+        "dataset": "synthetic",
+        "train_data_dir": pool,
+        "output_dir": output,
+        "model_config": json.dumps(MODEL),
+        "max_train_steps": 6,
+        "train_batch_size": 2,
+        "dataloader_num_workers": 0,
+        "checkpointing_steps": 2,
+        "validation_steps": 100,
+        "ema_decay": 0.9,
+    } | changes
+    parts = [part for name, value in arguments.items() if value is not None for part in (f"--{name}", str(value))]
+    return [str(ROOT / "training" / "train.py"), *parts]
+
+
+def environment():
+    return os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def train(pool, output, **changes):
+    return subprocess.run(
+        [sys.executable, *command(pool, output, **changes)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+        timeout=PATIENCE,
+    )
+
+
+def losses(output):
+    with (output / "log.csv").open(newline="") as file:
+        return {int(row["step"]): row["loss"] for row in csv.DictReader(file)}
+
+
+def start_and_wait(pool, output, steps, **changes):
+    """A run in the background that has logged `steps` steps."""
+    process = subprocess.Popen(
+        [sys.executable, *command(pool, output, **changes)], env=environment(), stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + PATIENCE
+    while not ((output / "log.csv").exists() and len((output / "log.csv").read_text().splitlines()) > steps):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"resolution": 32, "loss_points": 64, "root_loss_weight": 0.1}], ids=["paper", "points"]
+)
+def test_a_killed_run_resumes_to_the_same_losses(pool, tmp_path, changes):
+    changes |= {"max_train_steps": 12, "dataloader_num_workers": 1}
+    assert train(pool, tmp_path / "whole", **changes).returncode == 0
+    process = start_and_wait(pool, tmp_path / "killed", 5, **changes)
+    process.send_signal(signal.SIGKILL)
+    process.wait(PATIENCE)
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    result = train(pool, tmp_path / "killed", **changes, resume_from_checkpoint="latest")
+    assert result.returncode == 0, result.stderr
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("killed", "whole")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[1])
+
+
+def test_sigterm_saves_and_exits_cleanly(pool, tmp_path):
+    process = start_and_wait(pool, tmp_path / "out", 2, max_train_steps=100_000, checkpointing_steps=100_000)
+    process.terminate()
+    assert process.wait(PATIENCE) == 0
+    [checkpoint] = (tmp_path / "out").glob("checkpoint-*")
+    assert int(checkpoint.name.rpartition("-")[2]) == max(losses(tmp_path / "out"))
+
+
+def test_the_finished_folder_is_complete(pool, tmp_path):
+    changes = {"validation_photos": tmp_path / "held_out.txt", "validation_steps": 3, "report_to": "tensorboard"}
+    result = train(pool, tmp_path / "out", **changes, checkpoints_total_limit=1)
+    assert result.returncode == 0, result.stderr
+    model, processor = load_checkpoint(tmp_path / "out")
+    assert model.config.patch_size == 8
+    assert processor.size["height"] == 32
+    assert "held_out/fmse" in (tmp_path / "out" / "README.md").read_text()
+    assert [path.name for path in (tmp_path / "out").glob("*checkpoint-*")] == ["checkpoint-6"]
+    with Image.open(tmp_path / "out" / "validation" / "step-3.jpg") as picture:
+        assert picture.size == (4 * 192, 2 * 144)
+    assert list((tmp_path / "out" / "aict").glob("**/events*"))
+
+
+def test_learning_lowers_the_loss(pool, tmp_path):
+    changes = {
+        "resolution": 32,
+        "max_train_steps": 300,
+        "learning_rate": 0.003,
+        "loss_points": 256,
+        "max_grad_norm": 1.0,
+    }
+    result = train(pool, tmp_path / "out", **changes, checkpointing_steps=1000, train_batch_size=8)
+    assert result.returncode == 0, result.stderr
+    with (tmp_path / "out" / "log.csv").open(newline="") as file:
+        ratios = [float(row["fmse"]) / float(row["composite_fmse"]) for row in csv.DictReader(file)]
+    assert sum(ratios[-50:]) < 0.9 * sum(ratios[:50])
+
+
+def test_a_yaml_and_a_checkpoint_to_start_from(pool, model, processor, tmp_path):
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "mine")
+    (tmp_path / "run.yaml").write_text(f"init_from: {tmp_path / 'mine'}\nlearning_rate: 0.0\nmax_train_steps: 50\n")
+    result = train(pool, tmp_path / "out", config=tmp_path / "run.yaml", max_train_steps=1, ema_decay=0)
+    assert result.returncode == 0, result.stderr
+    assert list(losses(tmp_path / "out")) == [1]
+    trained, _ = load_checkpoint(tmp_path / "out")
+    assert torch.equal(trained.decoder.weight, model.decoder.weight)
+
+
+def test_two_processes_share_the_work(pool, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517"]
+    result = subprocess.run(
+        [*launcher, *command(pool, tmp_path / "out", max_train_steps=3)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+        timeout=PATIENCE,
+    )
+    assert result.returncode == 0, result.stderr
+    assert list(losses(tmp_path / "out")) == [1, 2, 3]
+    load_checkpoint(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train_data_dir": "nowhere"}, "metadata.csv: no such file"),
+        ({"dataset": "iharmony4"}, "holds no composite_images"),
+        ({"init_from": "nothing"}, "nothing: is no bundled checkpoint"),
+        ({"model_config": '{"patch_size": 5}'}, "--model_config is no AICT configuration"),
+        ({"resolution": 30}, "--resolution 30 is not a multiple of the patch size 8"),
+        ({"resume_from_checkpoint": "nowhere"}, "nowhere: no such checkpoint"),
+        ({"output_dir": None}, "--output_dir is missing"),
+        ({"learning_rate": "1e30"}, "the loss is nan at step 2; files: "),
+    ],
+)
+def test_bad_input_ends_in_one_line(pool, tmp_path, changes, words):
+    result = train(**({"pool": pool, "output": tmp_path / "out"} | changes))
+    assert result.returncode == 1
+    assert words in result.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_unknown_yaml_entries_and_too_many_broken_files(pool, tmp_path):
+    (tmp_path / "run.yaml").write_text("learning_rat: 0.1\n")
+    assert "unknown arguments learning_rat" in train(pool, tmp_path / "out", config=tmp_path / "run.yaml").stderr
+    for seed in range(6):
+        (pool / f"{seed}.png").write_bytes(b"broken")
+    result = train(pool, tmp_path / "out", max_broken_files=3)
+    assert result.returncode == 1
+    assert "over --max_broken_files" in result.stderr
+    assert "skipped: " in result.stderr

@@ -1,0 +1,519 @@
+"""Train AICT, from nothing or from a checkpoint, on iHarmony4 or on one's own photos with masks.
+
+The paper's run (iHarmony4, 100 epochs of 65 742 composites, a GPU):
+
+    accelerate launch training/train.py --preset paper --dataset iharmony4 --train_data_dir iHarmony4 \
+        --output_dir out/paper
+
+Adapting the bundled checkpoint to one's own photos (a folder with images, masks and a metadata.csv naming them):
+
+    accelerate launch training/train.py --init_from aict-small --dataset synthetic --train_data_dir my_photos \
+        --resolution 256 --max_train_steps 2000 --train_batch_size 8 --learning_rate 5e-5 --output_dir out/mine
+
+The small network the package brings (a CPU will do, slowly): `--config training/small.yaml`. An interrupted run goes on
+with `--resume_from_checkpoint latest`, to the same numbers as if it had never stopped.
+"""
+
+import argparse
+import csv
+import json
+import math
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from huggingface_hub import ModelCard, ModelCardData, create_repo, upload_folder
+from huggingface_hub.errors import StrictDataclassError
+from PIL import Image
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, foreground_mse
+from aict_hf.atomic_write import atomic_file
+from aict_hf.errors import InputError
+from aict_hf.harmonization_data import load_triplet, read_iharmony4, read_photo_pool, synthetic_sample
+from aict_hf.image_processing_aict import resize_image, resize_mask
+from aict_hf.lut import sample_luts
+from aict_hf.metrics import harmonization_metrics
+from aict_hf.pretrained import load_checkpoint
+from aict_hf.recoloring import RecoloringOptions
+from aict_hf.training_data import SampleOptions, TrainingSamples
+
+# The paper's: 100 epochs of iHarmony4's 65 742 training composites in batches of 16, full-size crops.
+PAPER = {"max_train_steps": 410_900, "train_batch_size": 16, "learning_rate": 1e-4, "lr_scheduler": "linear_half"}
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--config", type=Path, help="YAML with any of these arguments; the command line has the last word")
+parser.add_argument(
+    "--preset", choices=["paper"], help="the paper's numbers, which are the defaults but for the length"
+)
+data = parser.add_argument_group("data")
+data.add_argument("--dataset", choices=["iharmony4", "synthetic"], default="iharmony4")
+data.add_argument("--train_data_dir", nargs="+", help="folders of the dataset")
+data.add_argument(
+    "--validation_photos", nargs="*", default=[], help="lists of photos to hold out and measure (synthetic)"
+)
+data.add_argument("--photo_kinds", nargs="*", help='only photos of these kinds ("object", "stuff") of metadata.csv')
+data.add_argument("--num_validation_samples", type=int, default=64, help="of each list, or of iHarmony4's test split")
+data.add_argument(
+    "--resolution", type=int, default=0, help="resize crops to this square; 0 keeps them, as the paper does"
+)
+data.add_argument("--crop", type=float, nargs=2, default=[0.5, 1.0], help="range of a crop's share of height and width")
+data.add_argument("--lost_foreground", type=float, default=0.05, help="crops without foreground let through")
+data.add_argument("--flip", type=float, default=0.5)
+data.add_argument("--borrowed_mask", type=float, default=0.0, help="synthetic: share of samples, as the four below")
+data.add_argument("--inverted_mask", type=float, default=0.0)
+data.add_argument("--mask_error", type=float, default=0.0)
+data.add_argument("--scene_change", type=float, default=0.0)
+data.add_argument("--harmonious", type=float, default=0.0, help="composites that need no change")
+data.add_argument("--dataloader_num_workers", type=int, default=2)
+data.add_argument("--max_broken_files", type=int, default=100, help="stop when more cannot be read")
+network = parser.add_argument_group("network")
+network.add_argument("--init_from", help="a checkpoint to start from: bundled name, folder or Hub repository")
+network.add_argument("--model_config", default="{}", help="JSON of AICTConfig fields that differ from the paper's")
+optimization = parser.add_argument_group("optimization")
+optimization.add_argument("--max_train_steps", type=int, default=1000)
+optimization.add_argument("--train_batch_size", type=int, default=16, help="per process")
+optimization.add_argument("--gradient_accumulation_steps", type=int, default=1)
+optimization.add_argument("--learning_rate", type=float, default=1e-4)
+optimization.add_argument("--lr_scheduler", choices=["linear_half", "cosine", "constant"], default="linear_half")
+optimization.add_argument("--lr_warmup_steps", type=int, default=0)
+optimization.add_argument("--adam_beta1", type=float, default=0.9)
+optimization.add_argument("--adam_beta2", type=float, default=0.999)
+optimization.add_argument("--weight_decay", type=float, default=0.0)
+optimization.add_argument("--max_grad_norm", type=float, default=0.0, help="0 does not clip")
+optimization.add_argument("--ema_decay", type=float, default=0.0, help="0 keeps no average")
+optimization.add_argument("--min_area", type=float, default=1000.0, help="of the loss at full resolution")
+optimization.add_argument("--low_resolution_min_area", type=float, default=100.0)
+optimization.add_argument("--low_resolution_loss_weight", type=float, default=0.01)
+optimization.add_argument("--loss_points", type=int, default=0, help="0: the paper's loss; else at so many pixels")
+optimization.add_argument(
+    "--root_loss_weight", type=float, default=0.0, help="of the root of each image's error, with points"
+)
+optimization.add_argument("--seed", type=int, default=0)
+running = parser.add_argument_group("running")
+running.add_argument("--output_dir", type=Path)
+running.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"], default="no")
+running.add_argument("--checkpointing_steps", type=int, default=1000)
+running.add_argument("--checkpoints_total_limit", type=int, default=2)
+running.add_argument("--resume_from_checkpoint", help='a checkpoint folder, or "latest"')
+running.add_argument("--validation_steps", type=int, default=1000)
+running.add_argument("--report_to", default="none", help="tensorboard, trackio or none")
+running.add_argument("--push_to_hub", metavar="REPO_ID", help="upload the finished folder")
+
+
+def parse_arguments() -> argparse.Namespace:
+    first = parser.parse_args()
+    if first.preset == "paper":
+        parser.set_defaults(**PAPER)
+    if first.config is not None:
+        try:
+            values = yaml.safe_load(first.config.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(f"{first.config}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+        unknown = set(values) - set(vars(first)) - {"config"}
+        if unknown:
+            raise InputError(f"{first.config}: unknown arguments {', '.join(sorted(unknown))}")
+        values |= {name: json.dumps(values[name]) for name in ("model_config",) if isinstance(values.get(name), dict)}
+        parser.set_defaults(**values)
+    arguments = parser.parse_args()
+    for name in ("train_data_dir", "output_dir"):
+        if not getattr(arguments, name):
+            raise InputError(f"--{name} is missing")
+    arguments.output_dir = Path(arguments.output_dir)
+    return arguments
+
+
+def read_photos(arguments: argparse.Namespace):
+    """Photos to train on, and validation samples by list."""
+    rng = np.random.default_rng(arguments.seed)
+    count = arguments.num_validation_samples
+    if arguments.dataset == "iharmony4":
+        test = read_iharmony4(arguments.train_data_dir, "test")
+        chosen = rng.permutation(len(test))[:count]
+        return read_iharmony4(arguments.train_data_dir, "train"), {
+            "test": [load_triplet(test[i]) for i in sorted(chosen)]
+        }
+    photos = read_photo_pool(arguments.train_data_dir)
+    held_out: set[str] = set()
+    validation = {}
+    for path in map(Path, arguments.validation_photos):
+        names = set(path.read_text().split())
+        held_out |= names
+        part = [photo for photo in photos if photo.name in names]
+        if not part:
+            raise InputError(f"{path}: names no photo of {', '.join(arguments.train_data_dir)}")
+        samples = (synthetic_sample(part, int(i)) for i in sorted(rng.permutation(len(part))[:count]))
+        validation[path.stem] = [sample for sample in samples if sample is not None]
+    photos = [photo for photo in photos if photo.name not in held_out]
+    if arguments.photo_kinds:
+        photos = [photo for photo in photos if photo.kind in arguments.photo_kinds]
+    if not photos:
+        raise InputError("no photo is left to train on; are they all held out?")
+    return photos, validation
+
+
+def collate(items: list[dict]) -> dict:
+    batch = {key: [item[key] for item in items] for key in items[0]}
+    batch["broken"] = [line for lines in batch["broken"] for line in lines]
+    return batch
+
+
+def losses(model, batch: dict, size: int, arguments: argparse.Namespace, device: torch.device):
+    """The training loss, and each image's fMSE and the composite's, 0..255 scale."""
+    composites, masks, reals = (
+        [t.to(device, non_blocking=True) for t in batch[k]] for k in ("composite", "mask", "real")
+    )
+    shape = (size, size)
+    inputs = {
+        "pixel_values": torch.stack([resize_image(image, shape) for image in composites]).float() / 255,
+        "mask": torch.stack([resize_mask(mask, shape) for mask in masks]),
+    }
+    if arguments.loss_points:
+        outputs = model(**inputs, return_harmonized=False)
+        drawn = [draw_points(*tensors, arguments.loss_points) for tensors in zip(composites, masks, reals, strict=True)]
+        composite, mask, real, positions = (torch.stack(tensors) for tensors in zip(*drawn, strict=True))
+        result = mask * sample_luts(composite, positions, outputs.knots, outputs.color_lut) + (1 - mask) * composite
+        errors = ((result - real) ** 2).mean(dim=(1, 2))
+        before = ((composite - real) ** 2).mean(dim=(1, 2))
+        loss = errors.mean() + arguments.root_loss_weight * (errors + 1e-5).sqrt().mean()
+        return loss, errors.detach() * 255**2, before * 255**2
+
+    floats = [[t.float() / 255 for t in tensors] for tensors in (composites, masks, reals)]
+    outputs = model(**inputs, composites=floats[0], masks=floats[1])
+    pairs = list(zip(outputs.harmonized_full, floats[2], floats[1], strict=True))
+    full = [foreground_mse(a[None], b[None], m[None], min_area=arguments.min_area) for a, b, m in pairs]
+    small_reals = torch.stack([resize_image(real, shape) for real in reals]).float() / 255
+    small = foreground_mse(outputs.harmonized, small_reals, inputs["mask"], min_area=arguments.low_resolution_min_area)
+    loss = torch.stack(full).mean() + arguments.low_resolution_loss_weight * small
+    with torch.no_grad():
+        after = [foreground_mse(a[None], b[None], m[None], min_area=1.0) for a, b, m in pairs]
+        before = [foreground_mse(c[None], b[None], m[None], min_area=1.0) for c, m, b in zip(*floats, strict=True)]
+    return loss, torch.stack(after) * 255**2, torch.stack(before) * 255**2
+
+
+def draw_points(composite: torch.Tensor, mask: torch.Tensor, real: torch.Tensor, count: int):
+    """Colours, mask and positions (-1 to 1) of random foreground pixels; anywhere where there is no foreground."""
+    height, width = mask.shape[1:]
+    foreground = (mask[0] > 12).flatten().nonzero()[:, 0]
+    if len(foreground) == 0:
+        foreground = torch.arange(height * width, device=mask.device)
+    index = foreground[torch.randint(len(foreground), (count,), device=mask.device)]
+    x, y = (index % width) * (2 / max(width - 1, 1)) - 1, (index // width) * (2 / max(height - 1, 1)) - 1
+    colors = (image.flatten(1)[:, index].float() / 255 for image in (composite, mask, real))
+    return (*colors, torch.stack([x, y], dim=-1).float())
+
+
+def schedule(arguments: argparse.Namespace):
+    def factor(step: int) -> float:
+        warmup = min(1.0, (step + 1) / arguments.lr_warmup_steps) if arguments.lr_warmup_steps else 1.0
+        done = min(1.0, step / arguments.max_train_steps)
+        shapes = {
+            "constant": 1.0,
+            "linear_half": min(1.0, 2 * (1 - done)),
+            "cosine": 0.5 * (1 + math.cos(math.pi * done)),
+        }
+        return warmup * shapes[arguments.lr_scheduler]
+
+    return factor
+
+
+def ema_update(decay: float):
+    """Exponential average whose early steps count less, so that it does not remember the random start."""
+
+    def update(average, current, steps):
+        keep = torch.clamp((1 + steps) / (10 + steps), max=decay)
+        return average * keep + current * (1 - keep) if average.is_floating_point() else current
+
+    return update
+
+
+@torch.no_grad()
+def validate(model: AICTModel, processor: AICTImageProcessor, validation: dict) -> tuple[dict, Image.Image | None]:
+    """Mean figures by list, at full resolution, and a picture: composite, mask, harmonized, real."""
+    model.eval()
+    figures, rows = {}, []
+    for name, samples in validation.items():
+        before, after, harm = [], [], []
+        for sample in samples:
+            results = []
+            for image in (sample.composite, sample.real):
+                inputs = processor(image, sample.mask, return_tensors="pt").to(model.device)
+                outputs = model(**inputs, return_harmonized=False)
+                results.append(processor.post_process_harmonization(outputs, image, sample.mask)[0])
+            mask = torch.from_numpy(sample.mask)[None]
+            real, *others = (torch.from_numpy(i).permute(2, 0, 1) for i in (sample.real, sample.composite, *results))
+            for image, scores in zip(others, (before, after, harm), strict=True):
+                scores.append(harmonization_metrics(image, real, mask).fmse)
+            if len(after) <= 4:
+                mask_rgb = np.repeat(sample.mask[..., None], 3, axis=2)
+                panels = (sample.composite, mask_rgb, results[0], sample.real)
+                rows.append(
+                    np.hstack([cv2.resize(panel, (192, 144), interpolation=cv2.INTER_AREA) for panel in panels])
+                )
+        not_worse = np.mean(np.array(after) <= 1.05 * np.array(before))
+        figures[f"{name}/fmse"] = float(np.mean(after))
+        figures[f"{name}/of_composite"] = float(np.mean(after) / np.mean(before))
+        figures[f"{name}/not_worse"] = float(not_worse)
+        figures[f"{name}/no_harm"] = float(np.mean(harm))
+    return figures, Image.fromarray(np.vstack(rows)) if rows else None
+
+
+def save_checkpoint(accelerator: Accelerator, arguments: argparse.Namespace, step: int) -> None:
+    """The whole state as `checkpoint-STEP`, complete or not there; older ones beyond the limit go."""
+    final = arguments.output_dir / f"checkpoint-{step}"
+    partial = arguments.output_dir / f".checkpoint-{step}"
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        for old in checkpoints(arguments.output_dir)[: -arguments.checkpoints_total_limit]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def resume(accelerator: Accelerator, arguments: argparse.Namespace) -> int:
+    """Load the checkpoint that was asked for; the step it was saved after."""
+    found = checkpoints(arguments.output_dir)
+    if arguments.resume_from_checkpoint == "latest":
+        if not found:
+            accelerator.print(f"no checkpoint in {arguments.output_dir} yet; starting from the beginning")
+            return 0
+        path = found[-1]
+    else:
+        path = Path(arguments.resume_from_checkpoint)
+        if not path.is_dir():
+            raise InputError(f"{path}: no such checkpoint; those in {arguments.output_dir}: {[p.name for p in found]}")
+    try:
+        accelerator.load_state(str(path))
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: does not fit this run ({str(error).splitlines()[0]})") from error
+    return int(path.name.rpartition("-")[2])
+
+
+def write_log(path: Path, row: dict) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def trim_log(path: Path, last_step: int) -> None:
+    """Drop the steps after a checkpoint from a log, which will be taken again."""
+    if path.exists():
+        header, *rows = path.read_text().splitlines(keepends=True)
+        with atomic_file(path) as partial:
+            partial.write_text("".join([header, *(row for row in rows if int(row.split(",")[0]) <= last_step)]))
+
+
+def save_model(model, processor: AICTImageProcessor, figures: dict, arguments: argparse.Namespace) -> None:
+    model.save_pretrained(arguments.output_dir)
+    processor.save_pretrained(arguments.output_dir)
+    card_data = ModelCardData(
+        library_name="transformers", pipeline_tag="image-to-image", tags=["image-harmonization", "aict"]
+    )
+    lines = "\n".join(f"| {name} | {value:.4g} |" for name, value in figures.items())
+    text = f"---\n{card_data.to_yaml()}\n---\n\n# AICT, trained on {arguments.dataset}\n\n"
+    text += f"{arguments.max_train_steps} steps of {arguments.train_batch_size} samples with `training/train.py`.\n\n"
+    text += f"| validation | value |\n|---|---|\n{lines}\n" if figures else ""
+    with atomic_file(arguments.output_dir / "README.md") as partial:
+        ModelCard(text).save(partial)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    photos, validation = read_photos(arguments)
+    try:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{arguments.output_dir}: cannot be written ({error.strerror})") from error
+    accelerator = Accelerator(
+        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
+        mixed_precision=arguments.mixed_precision,
+        log_with=None if arguments.report_to == "none" else arguments.report_to,
+        project_dir=arguments.output_dir,
+    )
+    set_seed(arguments.seed + accelerator.process_index)
+
+    if arguments.init_from:
+        model, processor = load_checkpoint(arguments.init_from)
+    else:
+        try:
+            model = AICTModel(AICTConfig(**json.loads(arguments.model_config)))
+        except (ValueError, TypeError, StrictDataclassError) as error:
+            raise InputError(f"--model_config is no AICT configuration ({' '.join(str(error).split())})") from error
+        processor = AICTImageProcessor(size=model.config.image_size)
+    size = arguments.resolution or model.config.image_size
+    if size % model.config.patch_size:
+        raise InputError(f"--resolution {size} is not a multiple of the patch size {model.config.patch_size}")
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    ema = (
+        AveragedModel(model, avg_fn=ema_update(arguments.ema_decay), use_buffers=True) if arguments.ema_decay else None
+    )
+
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=arguments.learning_rate,
+        betas=(arguments.adam_beta1, arguments.adam_beta2),
+        weight_decay=arguments.weight_decay,
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(arguments))
+    model, optimizer = accelerator.prepare(model, optimizer)
+    accelerator.register_for_checkpointing(scheduler)
+    if ema is not None:
+        ema.to(accelerator.device)
+        accelerator.register_for_checkpointing(ema)
+    first = resume(accelerator, arguments) if arguments.resume_from_checkpoint else 0
+
+    per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
+    samples = TrainingSamples(
+        photos,
+        SampleOptions(
+            resolution=arguments.resolution or None,
+            crop=tuple(arguments.crop),
+            lost_foreground=arguments.lost_foreground,
+            flip=arguments.flip,
+            borrowed_mask=arguments.borrowed_mask,
+            inverted_mask=arguments.inverted_mask,
+            mask_error=arguments.mask_error,
+            scene_change=arguments.scene_change,
+            recoloring=RecoloringOptions(harmonious_probability=arguments.harmonious),
+        ),
+        seed=arguments.seed,
+        length=max(0, arguments.max_train_steps - first) * per_step,
+        start=first * per_step,
+    )
+    loader = DataLoader(
+        samples,
+        batch_size=arguments.train_batch_size,
+        num_workers=arguments.dataloader_num_workers,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(arguments.seed),  # so that it takes nothing from the training's numbers
+        worker_init_fn=lambda _: cv2.setNumThreads(1),
+        persistent_workers=arguments.dataloader_num_workers > 0,
+    )
+    loader = accelerator.prepare(loader)
+    if arguments.report_to != "none":
+        settings = {name: str(value) for name, value in vars(arguments).items()}
+        accelerator.init_trackers("aict", settings)
+
+    stop = {"asked": False}
+    signal.signal(signal.SIGTERM, lambda *_: stop.update(asked=True))
+    log_path = arguments.output_dir / "log.csv"
+    if accelerator.is_main_process:
+        trim_log(log_path, first)
+        trim_log(arguments.output_dir / "validation.csv", first)
+    bar = tqdm(total=arguments.max_train_steps, initial=first, disable=not accelerator.is_main_process, unit="step")
+    broken = 0
+    figures: dict = {}
+    step = first
+    batches = iter(loader)
+    while step < arguments.max_train_steps and not stop["asked"]:
+        started = time.perf_counter()
+        waited, step_loss, after, before = 0.0, 0.0, [], []
+        model.train()
+        for _ in range(arguments.gradient_accumulation_steps):
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - asked
+            broken += len(batch["broken"])
+            for line in batch["broken"]:
+                tqdm.write(f"skipped: {line}", file=sys.stderr)
+            if broken > arguments.max_broken_files:
+                raise InputError(
+                    f"{broken} files could not be read, over --max_broken_files; the last: {batch['broken'][-1]}"
+                )
+            with accelerator.accumulate(model):
+                with accelerator.autocast():
+                    loss, errors, composite_errors = losses(model, batch, size, arguments, accelerator.device)
+                if not torch.isfinite(loss):
+                    raise InputError(f"the loss is {loss.item()} at step {step + 1}; files: {', '.join(batch['name'])}")
+                accelerator.backward(loss)
+                if arguments.max_grad_norm and accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+            step_loss += loss.item() / arguments.gradient_accumulation_steps
+            after.append(errors.mean().item())
+            before.append(composite_errors.mean().item())
+        scheduler.step()
+        step += 1
+        if ema is not None:
+            ema.update_parameters(accelerator.unwrap_model(model))
+        seconds = time.perf_counter() - started
+        row = {
+            "step": step,
+            "loss": step_loss,
+            "fmse": float(np.mean(after)),
+            "composite_fmse": float(np.mean(before)),
+            "learning_rate": scheduler.get_last_lr()[0],
+            "images_per_second": per_step / seconds,
+            "data_wait": waited / seconds,
+        }
+        bar.update()
+        bar.set_postfix(
+            loss=f"{step_loss:.4g}",
+            fMSE=f"{row['fmse']:.0f}",
+            img_s=f"{row['images_per_second']:.1f}",
+            wait=f"{row['data_wait']:.0%}",
+        )
+        accelerator.log({name: value for name, value in row.items() if name != "step"}, step=step)
+        if accelerator.is_main_process:
+            write_log(log_path, row)
+        if step % arguments.validation_steps == 0 and validation and accelerator.is_main_process:
+            averaged = ema.module if ema is not None else accelerator.unwrap_model(model)
+            figures, picture = validate(averaged, processor, validation)
+            tqdm.write(f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+            write_log(arguments.output_dir / "validation.csv", {"step": step, **figures})
+            accelerator.log(figures, step=step)
+            if picture is not None:
+                (arguments.output_dir / "validation").mkdir(exist_ok=True)
+                picture.save(arguments.output_dir / "validation" / f"step-{step}.jpg", quality=88)
+                for tracker in accelerator.trackers:
+                    shown = {"composite, mask, harmonized, real": np.asarray(picture)[None]}
+                    if tracker.name == "tensorboard":
+                        tracker.log_images(shown, step=step, dataformats="NHWC")
+        if step % arguments.checkpointing_steps == 0:
+            save_checkpoint(accelerator, arguments, step)
+    bar.close()
+    if stop["asked"]:
+        save_checkpoint(accelerator, arguments, step)
+        accelerator.print(f"stopped after step {step}; go on with --resume_from_checkpoint latest")
+        accelerator.end_training()
+        return
+    if accelerator.is_main_process:
+        trained = ema.module if ema is not None else accelerator.unwrap_model(model)
+        save_model(trained, processor, figures, arguments)
+        accelerator.print(f"wrote {arguments.output_dir}")
+        if arguments.push_to_hub:
+            repository = create_repo(arguments.push_to_hub, exist_ok=True).repo_id
+            upload_folder(repo_id=repository, folder_path=arguments.output_dir, ignore_patterns=["checkpoint-*"])
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        reason = str(error).strip().splitlines()[-1]  # a data loader's worker puts its traceback before it
+        raise SystemExit(f"train.py: {reason}") from error
