@@ -20,8 +20,12 @@ AutoConfig.register(AICTConfig.model_type, AICTConfig, exist_ok=True)
 AutoModel.register(AICTConfig, AICTModel, exist_ok=True)
 AutoImageProcessor.register(AICTConfig, slow_image_processor_class=AICTImageProcessor, exist_ok=True)
 PIPELINE_REGISTRY.register_pipeline(
-    "image-harmonization", pipeline_class=ImageHarmonizationPipeline, pt_model=AICTModel, type="image"
+    "image-harmonization", pipeline_class=ImageHarmonizationPipeline, pt_model=AutoModel, type="image"
 )
+# What is saved brings its code along, for machines without this package.
+AICTConfig.register_for_auto_class()
+AICTModel.register_for_auto_class("AutoModel")
+AICTImageProcessor.register_for_auto_class()
 
 __all__ = [
     "DEFAULT_CHECKPOINT",

@@ -18,7 +18,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         InputError: if the file cannot be written.
     """
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix.lower(), dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=".aict-", suffix=path.suffix.lower(), dir=path.parent)
         os.close(descriptor)
         partial = Path(name)
         try:
@@ -42,7 +42,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: exists already; choose a folder that does not, or empty it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        partial = Path(tempfile.mkdtemp(prefix=".aict-", dir=path.parent))
         try:
             yield partial
             for file in partial.rglob("*"):

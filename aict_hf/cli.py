@@ -1,8 +1,10 @@
 """The `aict` command."""
 
 import json
+import signal
 import sys
 from enum import Enum
+from logging import CRITICAL
 from pathlib import Path
 from typing import Annotated
 
@@ -79,19 +81,23 @@ def harmonize(
         check_output(jobs[0])
 
     loaded_model, processor = load_checkpoint(model, device=_device(device))
-    report = harmonize_files(
-        jobs,
-        loaded_model,
-        processor,
-        strength=strength,
-        invert_mask=invert_mask,
-        batch_size=batch_size,
-        max_megapixels=max_megapixels,
-        skip_existing=composite.is_dir() and not overwrite,
-        warn=lambda message: _say(f"warning: {message}"),
-        progress=composite.is_dir() and sys.stderr.isatty(),
-    )
-    failures += report.failures or []
+    try:
+        report = harmonize_files(
+            jobs,
+            loaded_model,
+            processor,
+            strength=strength,
+            invert_mask=invert_mask,
+            batch_size=batch_size,
+            max_megapixels=max_megapixels,
+            skip_existing=composite.is_dir() and not overwrite,
+            warn=lambda message: _say(f"warning: {message}"),
+            progress=composite.is_dir() and sys.stderr.isatty(),
+        )
+    except KeyboardInterrupt:
+        _say("interrupted; run the same command again to go on")
+        raise typer.Exit(130) from None
+    failures += report.failures
     for failure in failures:
         _say(f"error: {failure}")
     if composite.is_dir():
@@ -120,7 +126,11 @@ def convert(
     aict_config = AICTConfig()
     if config is not None:
         try:
-            aict_config = AICTConfig(**json.loads(config.read_text()))
+            fields = json.loads(config.read_text())
+            unknown = sorted(set(fields) - set(AICTConfig().to_dict()))
+            if unknown:
+                raise ValueError(f"unknown fields {', '.join(unknown)}")
+            aict_config = AICTConfig(**fields)
         except (OSError, ValueError, TypeError, StrictDataclassError) as error:
             raise InputError(f"{config}: is no AICT configuration ({' '.join(str(error).split())})") from error
     convert_checkpoint(checkpoint, out_dir, config=aict_config, dtype=dtype.value)
@@ -155,17 +165,18 @@ def info() -> None:
 
 def main() -> None:
     """Run the command; bad input ends in one line on stderr and exit code 1, without a traceback."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a flash of "Loading weights" tells nobody anything
+    for library in (logging, hub_logging):
+        library.set_verbosity(CRITICAL)  # what goes wrong is said once, by us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are cleared away
     try:
         app()
     except InputError as error:
         _say(f"error: {error}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        _say("interrupted; run the same command again to go on")
-        sys.exit(130)
 
 
 def _device(name: str | None):

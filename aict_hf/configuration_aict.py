@@ -1,6 +1,7 @@
 """Configuration of AICT (Adaptive-Interval Color Transformation, NeurIPS 2024)."""
 
 from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 
 
@@ -69,6 +70,20 @@ class AICTConfig(PreTrainedConfig):
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    def validate_activation(self):
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(
+                f"hidden_act is {self.hidden_act!r}; expected one transformers knows, such as gelu or relu"
+            )
+
+    def validate_layer_norm_eps(self):
+        if self.layer_norm_eps <= 0:
+            raise ValueError(f"layer_norm_eps is {self.layer_norm_eps}; it must be above 0")
+
+    def validate_width(self):
+        if self.hidden_size < 4:
+            raise ValueError(f"hidden_size is {self.hidden_size}; the image weights need at least 4")
 
     def validate_intervals(self):
         if self.num_intervals < 2:

@@ -1,8 +1,9 @@
 """Harmonize photos that lie in files: one, or a folder of them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from .image_files import (
     write_image,
 )
 from .image_processing_aict import AICTImageProcessor, photo_tensors
+from .lut import FULL_SCALE
 from .modeling_aict import AICTModel
 
 
@@ -38,10 +40,7 @@ class Report:
 
     written: int = 0
     skipped: int = 0
-    failures: list[str] | None = None
-
-    def fail(self, message: str) -> None:
-        self.failures = [*(self.failures or []), message]
+    failures: list[str] = field(default_factory=list)
 
 
 def find_jobs(composites: Path, masks: Path, output: Path) -> tuple[list[Job], list[str]]:
@@ -65,7 +64,8 @@ def find_jobs(composites: Path, masks: Path, output: Path) -> tuple[list[Job], l
     jobs: dict[Path, Job] = {}
     failures = []
     for composite in _images_in(composites):
-        candidates = by_stem.get(composite.stem) or by_stem.get(composite.stem.rpartition("_")[0]) or []
+        base, _, number = composite.stem.rpartition("_")
+        candidates = by_stem.get(composite.stem) or (by_stem.get(base) if number.isdigit() else None) or []
         if len(candidates) != 1:
             found = f"{len(candidates)} masks ({', '.join(c.name for c in candidates)})" if candidates else "no mask"
             failures.append(f"{composite}: has {found} in {masks}; expected one named {composite.stem}.png or alike")
@@ -112,7 +112,7 @@ def harmonize_files(
         how many were written and skipped, and a line for each that failed.
     """
     report = Report()
-    todo = [job for job in jobs if not (skip_existing and job.output.exists())]
+    todo = [job for job in jobs if not (skip_existing and job.output.is_file())]
     report.skipped = len(jobs) - len(todo)
     with tqdm(total=len(todo), unit="image", disable=not progress) as bar:
         for start in range(0, len(todo), batch_size):
@@ -121,21 +121,20 @@ def harmonize_files(
                 try:
                     batch.append((job, *_read(job, invert_mask, max_megapixels, warn)))
                 except InputError as error:
-                    report.fail(str(error))
+                    report.failures.append(str(error))
                     bar.update()
-            if not batch:
-                continue
-            images, masks = [photo.pixels for _, photo, _ in batch], [mask for _, _, mask in batch]
-            inputs = processor(images, masks, return_tensors="pt").to(model.device)
-            with torch.inference_mode():
-                outputs = model(**inputs, return_harmonized=False)
-                harmonized = processor.post_process_harmonization(outputs, images, masks, strength)
-            for (job, photo, _), pixels in zip(batch, harmonized, strict=True):
+            try:
+                results = _harmonize(batch, model, processor, strength)
+            except Exception:  # whichever of them it was (too large for the memory, say), the others shall go on
+                results = [_harmonize_alone(item, model, processor, strength) for item in batch]
+            for (job, photo, _), result in zip(batch, results, strict=True):
                 try:
-                    write_image(job.output, replace(photo, pixels=pixels))
+                    if isinstance(result, Exception):
+                        raise InputError(f"{job.composite}: {' '.join(str(result).split()) or type(result).__name__}")
+                    write_image(job.output, replace(photo, pixels=result))
                     report.written += 1
                 except InputError as error:
-                    report.fail(str(error))
+                    report.failures.append(str(error))
                 bar.update()
     return report
 
@@ -160,6 +159,31 @@ def _images_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
 
 
+@torch.inference_mode()
+def _harmonize(
+    batch: Sequence[tuple[Job, ImageFile, torch.Tensor]],
+    model: AICTModel,
+    processor: AICTImageProcessor,
+    strength: float,
+) -> list[Any]:
+    if not batch:
+        return []
+    images, masks = [photo.pixels for _, photo, _ in batch], [mask for _, _, mask in batch]
+    inputs = processor(images, masks, return_tensors="pt").to(model.device)
+    outputs = model(**inputs, return_harmonized=False)
+    return processor.post_process_harmonization(outputs, images, masks, strength)
+
+
+def _harmonize_alone(
+    item: tuple[Job, ImageFile, torch.Tensor], model: AICTModel, processor: AICTImageProcessor, strength: float
+) -> Any:
+    """The result for one photo, or the exception in its place."""
+    try:
+        return _harmonize([item], model, processor, strength)[0]
+    except Exception as error:
+        return error
+
+
 def _read(
     job: Job, invert_mask: bool, max_megapixels: float, warn: Callable[[str], None]
 ) -> tuple[ImageFile, torch.Tensor]:
@@ -171,8 +195,9 @@ def _read(
         _, mask = photo_tensors(photo.pixels, foreground)
     except ValueError as error:
         raise InputError(f"{job.mask or job.composite}: {error}") from error
+    mask = mask.float() / FULL_SCALE.get(mask.dtype, 1.0)
     if invert_mask:
-        mask = 1 - mask if mask.is_floating_point() else 255 - mask
+        mask = 1 - mask
     if not mask.any():
         warn(f"{job.mask or job.composite}: the mask has no foreground; the image is written unchanged")
     return photo, mask

@@ -1,35 +1,41 @@
 """Photos and masks as files: read upright with their metadata, written whole or not at all."""
 
+import io
 import os
 import struct
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from .atomic_write import atomic_file
 from .errors import InputError
 
 DEFAULT_MAX_MEGAPIXELS = 200.0
 OUTPUT_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+MAX_JPEG_EXIF = 65533  # bytes
 SIXTEEN_BIT_FORMATS = ("PNG", "TIFF")
 IMAGE_SUFFIXES = (*OUTPUT_FORMATS, ".bmp", ".gif")
 
 # Modes each format can hold; anything else is converted to the first that keeps alpha where there is any.
 _MODES = {
-    "JPEG": ("RGB", "L", "CMYK"),
+    "JPEG": ("RGB", "L"),
     "PNG": ("RGBA", "RGB", "L", "LA"),
     "WEBP": ("RGBA", "RGB"),
-    "TIFF": ("RGBA", "RGB", "L", "LA", "CMYK"),
+    "TIFF": ("RGBA", "RGB", "L", "LA"),
 }
-# How pixels lie in a TIFF file: true of the file that was read, not of the one that is written.
+# How pixels lie in a TIFF file, true of the file that was read alone, and blocks in it that are no EXIF.
 _TIFF_LAYOUT_TAGS = frozenset(
     (
         *range(254, 260), 262, 266, 273, *range(277, 280), 284, 292, 293, 317, 320, *range(322, 326), 330,
-        *range(332, 335), *range(336, 342), 347, *range(529, 533), ExifTags.Base.InterColorProfile,
+        *range(332, 335), *range(336, 342), 347, *range(529, 533), 700, 33723, 34377, ExifTags.Base.InterColorProfile,
     )
 )  # fmt: skip
+
+
+_PIXEL_LIMIT = threading.Lock()
 
 
 @dataclass
@@ -37,7 +43,7 @@ class ImageFile:
     """A decoded photo, upright, with what travels beside its pixels.
 
     Attributes:
-        pixels: PIL image of mode L, LA, RGB, RGBA or CMYK, or for 16-bit files a uint16 array, (H, W) or (H, W, C).
+        pixels: PIL image of mode L, LA, RGB or RGBA, or for 16-bit files a uint16 array, (H, W) or (H, W, C).
         icc_profile: the file's colour profile.
         exif: the file's EXIF block, orientation removed.
     """
@@ -56,6 +62,8 @@ class ImageFile:
 
 def read_image(path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> ImageFile:
     """Decode a photo or mask, turned upright as its EXIF orientation says.
+
+    CMYK becomes sRGB, through the file's colour profile where it has one; other profiles stay with the pixels.
 
     Args:
         path: a file of any format Pillow reads; 16-bit RGB files need the extra `aict_hf[16bit]`.
@@ -88,11 +96,13 @@ def read_image(path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_M
         ) from error
     except InputError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # decoders raise of many kinds on damaged files
         raise InputError(f"{path}: cannot be decoded ({error}); is the file complete?") from error
     if isinstance(read.pixels, Image.Image) and read.pixels.mode in ("I", "F"):
         raise InputError(f"{path}: has 32 bits a pixel, of no known range; convert it to 8 or 16 bits a channel")
-    if isinstance(read.pixels, Image.Image) and read.pixels.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+    if isinstance(read.pixels, Image.Image) and read.pixels.mode == "CMYK":
+        return _from_inks(read)
+    if isinstance(read.pixels, Image.Image) and read.pixels.mode not in ("L", "LA", "RGB", "RGBA"):
         alpha = read.pixels.has_transparency_data
         read.pixels = read.pixels.convert("RGBA" if alpha else "L" if read.pixels.mode == "1" else "RGB")
     return read
@@ -113,8 +123,8 @@ def output_format(path: str | os.PathLike) -> str:
 def write_image(path: str | os.PathLike, image: ImageFile) -> None:
     """Encode a photo in the format of its extension (JPEG and WebP at quality 95) with its colour profile and EXIF.
 
-    16-bit pixels stay 16-bit in PNG and TIFF and become 8-bit in JPEG and WebP. The file appears under its name only
-    when it is complete.
+    EXIF blocks larger than JPEG can hold (64 KiB) are left out there. 16-bit pixels stay 16-bit in PNG and TIFF and
+    become 8-bit in JPEG and WebP. The file appears under its name only when it is complete.
 
     Raises:
         InputError: if the format cannot hold the image or the file cannot be written.
@@ -128,43 +138,73 @@ def write_image(path: str | os.PathLike, image: ImageFile) -> None:
         alpha = pixels.has_transparency_data and pixels.getchannel("A").getextrema() != (255, 255)
         if alpha and "RGBA" not in _MODES[format_name]:
             raise InputError(f"{path}: {format_name} cannot hold the alpha channel; write .png, .webp or .tif instead")
-        if pixels.mode == "CMYK":
-            icc_profile = None  # it describes inks, the converted pixels are RGB
+        if pixels.mode in ("L", "LA"):
+            icc_profile = None  # it describes gray, the converted pixels are RGB
         pixels = pixels.convert("RGBA" if alpha else "RGB")
     if isinstance(pixels, Image.Image) and format_name == "WEBP" and max(pixels.size) > 16383:
         raise InputError(
             f"{path}: WebP holds at most 16383 pixels a side, the image is {pixels.size}; write .png or .tif"
         )
+    exif = image.exif or b""
+    if format_name == "JPEG" and len(exif) > MAX_JPEG_EXIF:
+        exif = b""
     with atomic_file(path) as partial:
-        if isinstance(pixels, np.ndarray):
-            _encode_sixteen_bit(partial, pixels, icc_profile, image.exif)
-        else:
-            options = {"TIFF": {"compression": "tiff_adobe_deflate"}, "PNG": {}}.get(format_name, {"quality": 95})
-            pixels.save(partial, format=format_name, icc_profile=icc_profile, exif=image.exif or b"", **options)
+        try:
+            if isinstance(pixels, np.ndarray):
+                _encode_sixteen_bit(partial, pixels, icc_profile, exif)
+            elif format_name == "TIFF":
+                pixels.save(partial, format=format_name, icc_profile=icc_profile, compression="tiff_adobe_deflate")
+            else:
+                options = {} if format_name == "PNG" else {"quality": 95}
+                pixels.save(partial, format=format_name, icc_profile=icc_profile, exif=exif, **options)
+            if format_name == "TIFF" and exif:
+                _append_exif(partial, exif)
+        except (ValueError, TypeError, struct.error) as error:
+            raise InputError(f"{path}: cannot be encoded ({error})") from error
 
 
 def _open(path: Path) -> Image.Image:
     """Image.open without Pillow's own pixel limit, which lies below ours and is one for the whole process."""
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        return Image.open(path)
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with _PIXEL_LIMIT:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _exif_bytes(image: Image.Image) -> bytes | None:
     """The EXIF block without orientation (also in `image`, so only after it is turned upright) and TIFF layout."""
-    exif = image.getexif()
-    exif.pop(ExifTags.Base.Orientation, None)
-    for tag in _TIFF_LAYOUT_TAGS:
-        exif.pop(tag, None)
-    return exif.tobytes() if len(exif) else None
+    try:
+        exif = image.getexif()
+        exif.pop(ExifTags.Base.Orientation, None)
+        for tag in _TIFF_LAYOUT_TAGS:
+            exif.pop(tag, None)
+        return exif.tobytes() if len(exif) else None
+    except Exception:  # of many kinds; a damaged block must not cost the photo
+        return None
+
+
+def _from_inks(image: ImageFile) -> ImageFile:
+    """CMYK to sRGB."""
+    assert isinstance(image.pixels, Image.Image)
+    if image.icc_profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(image.icc_profile))
+            pixels = ImageCms.profileToProfile(image.pixels, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            assert pixels is not None
+            return ImageFile(pixels, None, image.exif)
+        except ImageCms.PyCMSError:
+            pass  # a profile that does not fit: as without one
+    return ImageFile(image.pixels.convert("RGB"), None, image.exif)
 
 
 def _is_sixteen_bit(image: Image.Image) -> bool:
     """Whether the file has 16 bits a channel: Pillow decodes only gray ones of these to their full depth."""
-    return image.mode.startswith("I;16") or any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 16 in image.tag_v2.get(ExifTags.Base.BitsPerSample, ())
+    return image.mode.startswith("I;16") or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
 
 
 def _vips(path: Path):
@@ -178,7 +218,7 @@ def _vips(path: Path):
 def _decode_sixteen_bit(path: Path) -> np.ndarray:
     pyvips = _vips(path)
     try:
-        image = pyvips.Image.new_from_file(str(path), fail_on="truncated").autorot()
+        image = pyvips.Image.new_from_file(str(path), fail_on="truncated", revalidate=True).autorot()
         pixels = image.numpy()
     except pyvips.Error as error:
         raise InputError(
@@ -191,24 +231,26 @@ def _decode_sixteen_bit(path: Path) -> np.ndarray:
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
 
 
-def _encode_sixteen_bit(path: Path, pixels: np.ndarray, icc_profile: bytes | None, exif: bytes | None) -> None:
+def _encode_sixteen_bit(path: Path, pixels: np.ndarray, icc_profile: bytes | None, exif: bytes) -> None:
     pyvips = _vips(path)
+    is_tiff = path.suffix.startswith(".tif")
+    if pixels.ndim == 3 and pixels.shape[2] == 2 and is_tiff:  # gray and alpha, which few programs read back
+        pixels = pixels[..., [0, 0, 0, 1]]
     bands = 1 if pixels.ndim == 2 else pixels.shape[2]
     image = pyvips.Image.new_from_array(pixels, interpretation="grey16" if bands < 3 else "rgb16").copy()
     for name, block in (("icc-profile-data", icc_profile), ("exif-data", exif)):
         if block:
             image.set_type(pyvips.GValue.blob_type, name, block)
-    is_tiff = path.suffix.startswith(".tif")
     try:
         image.write_to_file(str(path), **({"compression": "deflate"} if is_tiff else {}))
     except pyvips.Error as error:
         raise OSError(" ".join(str(error).split())) from error
-    if is_tiff and exif:
-        _append_exif(path, exif)
 
 
 def _append_exif(path: Path, exif: bytes) -> None:
-    """Give a TIFF file EXIF tags, which libvips does not write: a new directory at its end, old entries and new.
+    """Give a TIFF file EXIF tags: a new directory at its end, with the old entries and the new ones.
+
+    libvips does not write them to TIFF, Pillow fails at most of them.
 
     Source: TIFF 6.0, section 2.
     """

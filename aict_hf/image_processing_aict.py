@@ -69,8 +69,12 @@ class AICTImageProcessor(BaseImageProcessor):
         size = self.size if size is None else _size_dict(size)
         shape = (size["height"], size["width"])
         pixel_values, low_resolution_masks = [], []
-        for photo, foreground in pair_images(images, masks):
-            rgb, mask = photo_tensors(photo, foreground, input_data_format)
+        for index, (image, given_mask) in enumerate(pair_images(images, masks)):
+            photo, foreground = open_image(image), open_image(given_mask)
+            try:
+                rgb, mask = photo_tensors(photo, foreground, input_data_format)
+            except ValueError as error:
+                raise ValueError(f"{_name(image, given_mask, index)}: {error}") from error
             pixel_values.append(resize_image(rgb, shape).float() / 255)
             low_resolution_masks.append(resize_mask(mask, shape))
         data: dict[str, Any] = {"pixel_values": torch.stack(pixel_values), "mask": torch.stack(low_resolution_masks)}
@@ -78,6 +82,7 @@ class AICTImageProcessor(BaseImageProcessor):
             data = {name: tensor.cpu().numpy() for name, tensor in data.items()}
         return BatchFeature(data=data, tensor_type=return_tensors)
 
+    @torch.no_grad()
     def post_process_harmonization(
         self,
         outputs: Any,
@@ -108,7 +113,8 @@ class AICTImageProcessor(BaseImageProcessor):
         if len(pairs) != len(outputs.knots):
             raise ValueError(f"outputs holds {len(outputs.knots)} images, composites {len(pairs)}; pass the same ones")
         results = []
-        for (photo, foreground), knots, color_lut in zip(pairs, outputs.knots, outputs.color_lut, strict=True):
+        for (image, given_mask), knots, color_lut in zip(pairs, outputs.knots, outputs.color_lut, strict=True):
+            photo, foreground = open_image(image), open_image(given_mask)
             rgb, mask = photo_tensors(photo, foreground, input_data_format)
             device = knots.device
             harmonized = apply_luts(
@@ -122,7 +128,7 @@ class AICTImageProcessor(BaseImageProcessor):
 def pair_images(
     images: ImageLike | Sequence[ImageLike], masks: ImageLike | Sequence[ImageLike | None] | None
 ) -> list[tuple[Any, Any]]:
-    """Composites with their masks (None where left out), files opened.
+    """Composites with their masks (None where left out), as they were given.
 
     Raises:
         ValueError: if there are no images, or not as many masks as images.
@@ -133,7 +139,40 @@ def pair_images(
         raise ValueError("no images were given; pass at least one")
     if len(photos) != len(foregrounds):
         raise ValueError(f"{len(photos)} images came with {len(foregrounds)} masks; pass one mask per image")
-    return list(zip(map(_open, photos), map(_open, foregrounds), strict=True))
+    return list(zip(photos, foregrounds, strict=True))
+
+
+def is_several(images: Any) -> bool:
+    """Whether this is a list of images, or a stack of them in one array, and not one image."""
+    return isinstance(images, list | tuple) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 4)
+
+
+def open_image(image: Any) -> Any:
+    """The image itself, or the one in the file it names, turned upright.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no image, has 16 bits a channel in colour, or more pixels than Pillow's own limit
+            (`PIL.Image.MAX_IMAGE_PIXELS`).
+    """
+    if not isinstance(image, str | os.PathLike):
+        return image
+    try:
+        with Image.open(image) as opened:
+            deep = not opened.mode.startswith("I;16") and any(
+                ";16" in str(tile) for tile in getattr(opened, "tile", ())
+            )
+            upright = ImageOps.exif_transpose(opened)  # loads it
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # decoders raise of many kinds on damaged files
+        raise ValueError(f"{os.fspath(image)} cannot be read as an image: {error}") from error
+    if deep:
+        raise ValueError(
+            f"{os.fspath(image)} has 16 bits a channel, which Pillow would cut to 8; read it as a uint16 array, "
+            "or use aict_hf.image_files.read_image"
+        )
+    return upright
 
 
 def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = None) -> tuple[Tensor, Tensor]:
@@ -242,22 +281,12 @@ def _size_dict(size: dict[str, int] | int) -> dict[str, int]:
 
 
 def _as_list(images: Any) -> list[Any]:
-    if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
-        return list(images)
-    return list(images) if isinstance(images, list | tuple) else [images]
+    return list(images) if is_several(images) else [images]
 
 
-def _open(image: Any) -> Any:
-    """The image itself, or the file it names, turned upright."""
-    if not isinstance(image, str | os.PathLike):
-        return image
-    try:
-        with Image.open(image) as opened:
-            return ImageOps.exif_transpose(opened)  # loads it
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{os.fspath(image)} cannot be read as an image: {error}") from error
+def _name(image: Any, mask: Any, index: int) -> str:
+    paths = [os.fspath(given) for given in (mask, image) if isinstance(given, str | os.PathLike)]
+    return paths[0] if paths else f"image {index}"
 
 
 def _channels(image: Any, name: str, input_data_format: str | None) -> Tensor:
@@ -289,6 +318,8 @@ def _channels(image: Any, name: str, input_data_format: str | None) -> Tensor:
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()  # torch wants neither
     try:
@@ -336,7 +367,8 @@ def _put_back(photo: Any, harmonized: Tensor, changed: Tensor, input_data_format
     if not isinstance(photo, Image.Image):
         return _put_back_array(photo, harmonized, changed, input_data_format)
     if photo.mode.startswith("I;16"):
-        return Image.fromarray(_put_back_array(np.array(photo), harmonized, changed, input_data_format))
+        values = _put_back_array(np.array(photo), harmonized, changed, input_data_format)
+        return Image.frombytes(photo.mode, photo.size, values.tobytes())
     result = photo.copy()
     pixels = Image.fromarray(np.ascontiguousarray(harmonized.permute(1, 2, 0).numpy()))
     if photo.mode == "P":
@@ -350,13 +382,13 @@ def _put_back(photo: Any, harmonized: Tensor, changed: Tensor, input_data_format
 
 
 def _put_back_array(array: Any, harmonized: Tensor, changed: Tensor, input_data_format: str | None) -> Any:
-    result = array.clone() if isinstance(array, Tensor) else torch.from_numpy(array.copy())
+    result = array.clone() if isinstance(array, Tensor) else _as_tensor(array.copy())
     channels_first = array.ndim == 2 or _is_channels_first(array, "image", input_data_format)
     layers = result[None] if array.ndim == 2 else result if channels_first else result.permute(2, 0, 1)
     colours = 3 if layers.shape[0] > 2 else 1
     values = harmonized if colours == 3 else _luminance(harmonized)
     layers[:colours] = torch.where(changed, values.to(layers.dtype), layers[:colours])
-    return result if isinstance(array, Tensor) else result.numpy()
+    return result if isinstance(array, Tensor) else result.numpy().astype(array.dtype, copy=False)
 
 
 __all__ = ["AICTImageProcessor"]

@@ -35,7 +35,8 @@ def apply_luts(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor
     their exact value.
 
     Arithmetic is float32 (float64 for a float64 composite). Memory beyond the result is bounded by working in strips
-    of rows; rows and columns without foreground cost next to nothing. Differentiable in `knots`, `color_lut` and `mask`
+    of rows (not in compiled or exported graphs, which take the photo whole); rows and columns without foreground cost
+    next to nothing. Differentiable in `knots`, `color_lut` and `mask`
     for a float composite; the intensity is detached before its look-up, as in the authors' code.
 
     Args:
@@ -63,14 +64,18 @@ def apply_luts(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor
         positions = _positions(height, width, rows, columns, knots)
         redistributed = look_up(_interpolate(knots, positions), levels.detach() / scale)
         output = look_up(_interpolate(color_lut, positions), redistributed).clamp(0, 1)
-        blended = weight * (output * scale) + (1 - weight) * levels
+        blended = torch.where(weight > 0, weight * (output * scale) + (1 - weight) * levels, levels)
         return blended.to(composite.dtype) if scale == 1.0 else (blended + 0.5).to(composite.dtype)
 
     every = slice(None)
     if torch.compiler.is_compiling():  # a loop over strips would fix the height in the graph
         return harmonize_block(every, every)
-    strips = _strips(composite, knots, color_lut)
+    if composite.numel() == 0:
+        return composite.clone()
+    strips = list(_strips(composite, knots, color_lut))
     if torch.is_grad_enabled() and any(t.requires_grad for t in (composite, mask, knots, color_lut)):
+        if len(strips) == 1:
+            return harmonize_block(every, every)
         return torch.cat([checkpoint(harmonize_block, rows, every, use_reentrant=False) for rows in strips], dim=2)
     harmonized = composite.clone()
     for rows in strips:

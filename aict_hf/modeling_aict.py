@@ -218,7 +218,6 @@ class AICTModel(PreTrainedModel):
         labels: Tensor | Sequence[Tensor] | None = None,
         *,
         return_harmonized: bool = True,
-        **kwargs,
     ) -> AICTOutput:
         """Predict the LUTs, and apply them at low resolution and to the full-resolution photos that are given.
 
@@ -251,14 +250,18 @@ class AICTModel(PreTrainedModel):
         decoded = self.decoder(features)
         image_weight = self.image_weight_head(features)
         interval_logits = self.sampling_intervals_head(decoded)
-        color_lut = self.color_lut_head(decoded) * image_weight
+        color_lut = self.color_lut_head(decoded) * image_weight.to(decoded.device)
 
         # From here in float32 at least: half precision would show as steps in smooth colours.
         dtype = torch.promote_types(torch.float32, color_lut.dtype)
         shape = (3, self.config.num_intervals)
-        sampling_intervals = interval_logits.to(dtype).unflatten(1, shape).softmax(dim=2)
+        sampling_intervals = interval_logits.to(color_lut.device, dtype).unflatten(1, shape).softmax(dim=2)
         color_lut = color_lut.to(dtype).unflatten(1, shape)
         knots = knots_from_intervals(sampling_intervals)
+        pixel_values, mask = (
+            pixel_values.to(knots.device),
+            mask.to(knots.device),
+        )  # a device_map may have split the model
         harmonized = apply_luts(pixel_values, mask, knots, color_lut) if return_harmonized else None
 
         harmonized_full: Tensor | list[Tensor] | None = None

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers.pipelines.base import Pipeline
 
-from .image_processing_aict import ImageLike, pair_images
+from .image_processing_aict import ImageLike, is_several, open_image, pair_images
 
 
 class ImageHarmonizationPipeline(Pipeline):
@@ -35,18 +35,17 @@ class ImageHarmonizationPipeline(Pipeline):
         Raises:
             ValueError: for anything `AICTImageProcessor` refuses.
         """
-        if masks is None and not isinstance(inputs, dict):
-            if isinstance(inputs, list | tuple):
-                inputs = [item if isinstance(item, dict) else {"image": item} for item in inputs]
-            elif isinstance(inputs, ImageLike):
-                inputs = {"image": inputs}
-        elif masks is not None:
-            if isinstance(inputs, dict) or (
-                isinstance(inputs, list | tuple) and any(isinstance(i, dict) for i in inputs)
-            ):
+        if masks is not None:
+            if isinstance(inputs, dict) or (is_several(inputs) and any(isinstance(item, dict) for item in inputs)):
                 raise ValueError('masks were given both inside the dicts and beside them; pass {"image", "mask"} only')
             pairs = [{"image": image, "mask": mask} for image, mask in pair_images(inputs, masks)]
-            inputs = pairs if isinstance(inputs, list | tuple) else pairs[0]
+            inputs = pairs if is_several(inputs) else pairs[0]
+        elif is_several(inputs):
+            inputs = [item if isinstance(item, dict) else {"image": item} for item in inputs]
+        elif isinstance(inputs, ImageLike):
+            inputs = {"image": inputs}
+        if isinstance(inputs, list) and not inputs:
+            return []
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, strength: float | None = None, **kwargs) -> tuple[dict, dict, dict]:
@@ -57,7 +56,7 @@ class ImageHarmonizationPipeline(Pipeline):
     def preprocess(self, input_: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(input_, dict) or "image" not in input_ or set(input_) - {"image", "mask"}:
             raise ValueError(f'a pipeline input is {input_!r}; expected {{"image": composite, "mask": mask}}')
-        [(image, mask)] = pair_images([input_["image"]], [input_.get("mask")])
+        image, mask = open_image(input_["image"]), open_image(input_.get("mask"))
         inputs = self.image_processor([image], [mask], return_tensors="pt")
         return {**inputs, "photo": _Photo(image, mask)}
 

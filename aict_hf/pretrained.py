@@ -33,6 +33,9 @@ def load_checkpoint(
         InputError: if there is no such checkpoint, or its weights do not fit its config.
     """
     location = str(DEFAULT_CHECKPOINT if name is None else bundled_checkpoints().get(str(name), name))
+    bundled = ", ".join(bundled_checkpoints())
+    if not Path(location).exists() and location.count("/") != 1:  # no name a Hub repository can have
+        raise InputError(f"{location}: is no bundled checkpoint, no folder and no Hub model; bundled: {bundled}")
     try:
         loaded: Any = AICTModel.from_pretrained(location, output_loading_info=True)
         model, loading = loaded
@@ -40,8 +43,7 @@ def load_checkpoint(
     except Exception as error:  # of many kinds: no folder, no network, no such repository, broken files, bad config
         reason = " ".join(str(error).split())
         kind = "cannot be loaded" if Path(location).is_dir() else "is no bundled checkpoint, no folder and no Hub model"
-        bundled = ", ".join(bundled_checkpoints())
-        raise InputError(f"{location}: {kind} ({reason[:200]}); bundled checkpoints: {bundled}") from error
+        raise InputError(f"{location}: {kind} ({reason[:200]}); bundled: {bundled}") from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if loading[problem]:
             names = ", ".join(sorted(str(key) for key in loading[problem])[:3])

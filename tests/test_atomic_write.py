@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from aict_hf.atomic_write import atomic_file, atomic_folder
@@ -11,7 +13,9 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path):
         partial.write_text("half")
         assert not path.exists()
     assert path.read_text() == "half"
-    assert path.stat().st_mode & 0o400
+    umask = os.umask(0o022)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -60,7 +60,7 @@ def test_empty_and_missing_folders_are_named(tmp_path, folders):
 def test_every_file_is_written_whatever_the_batches(folders, model, processor, batch_size):
     jobs, _ = find_jobs(*folders)
     report = harmonize_files(jobs, model, processor, batch_size=batch_size)
-    assert (report.written, report.skipped, report.failures) == (3, 0, None)
+    assert (report.written, report.skipped, report.failures) == (3, 0, [])
     for job in jobs:
         with Image.open(job.composite) as before, Image.open(job.output) as after:
             assert before.size == after.size
@@ -87,6 +87,64 @@ def test_bad_files_do_not_stop_the_others(folders, model, processor):
     assert "a.png: is not an image" in report.failures[0]
     assert "b0001_1.png: mask is 3 x 3, composite is 30 x 30" in report.failures[1]
     assert [path.name for path in folders[2].iterdir()] == ["c.png"]
+
+
+def test_only_numbers_are_stripped_from_names(folders):
+    composites, masks, _ = folders
+    for name in ("holiday_anna", "holiday_7"):
+        (composites / f"{name}.png").touch()
+    (masks / "holiday.png").touch()
+    jobs, failures = find_jobs(*folders)
+    assert "holiday_7.png" in [job.composite.name for job in jobs]
+    assert "holiday_anna.png: has no mask" in failures[0]
+
+
+def test_masks_of_few_levels_do_not_stop_a_run(folders, model, processor):
+    jobs, _ = find_jobs(*folders)
+    nearly_white = np.full((40, 56), 255, np.uint8)
+    nearly_white[3, 3] = 254
+    Image.fromarray(nearly_white).save(jobs[0].mask)
+    report = harmonize_files(jobs, model, processor, invert_mask=True)
+    assert (report.written, report.failures) == (3, [])
+    photo, _ = make_photo(40, 56)
+    faint = np.dstack([photo, np.eye(40, 56, dtype=np.uint8)])
+    Image.fromarray(faint).save(jobs[0].composite)
+    assert harmonize_files([Job(jobs[0].composite, None, jobs[0].output)], model, processor).written == 1
+
+
+def test_a_failure_in_the_network_costs_its_own_photo_alone(folders, model, processor, monkeypatch):
+    jobs, _ = find_jobs(*folders)
+    post_process = type(processor).post_process_harmonization
+
+    def fails_for_wide(self, outputs, composites, *rest):
+        if any(image.width > 60 for image in composites):
+            raise MemoryError("too wide")
+        return post_process(self, outputs, composites, *rest)
+
+    monkeypatch.setattr(type(processor), "post_process_harmonization", fails_for_wide)
+    report = harmonize_files(jobs, model, processor)
+    assert report.written == 2
+    assert len(report.failures) == 1
+    assert report.failures[0].endswith("c.bmp: too wide")
+
+
+def test_the_network_sees_batches(folders, model, processor):
+    sizes = []
+    model.register_forward_pre_hook(lambda module, args, kwargs: sizes.append(len(kwargs["mask"])), with_kwargs=True)
+    harmonize_files(find_jobs(*folders)[0], model, processor, batch_size=2)
+    assert sizes == [2, 1]
+
+
+def test_metadata_travels_to_the_output(folders, model, processor):
+    job = find_jobs(*folders)[0][1]
+    exif = Image.Exif()
+    exif[0x013B] = "A. Photographer"
+    with Image.open(job.composite) as photo:
+        photo.save(job.composite, exif=exif, icc_profile=b"a profile")
+    harmonize_files([job], model, processor)
+    with Image.open(job.output) as result:
+        assert result.getexif()[0x013B] == "A. Photographer"
+        assert result.info["icc_profile"] == b"a profile"
 
 
 def test_an_inverted_mask_keeps_the_foreground(folders, model, processor):

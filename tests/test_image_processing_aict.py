@@ -6,6 +6,7 @@ from conftest import make_photo
 from PIL import Image
 
 from aict_hf import AICTImageProcessor
+from aict_hf.image_files import ImageFile, write_image
 from aict_hf.image_processing_aict import resize_image, resize_mask
 
 SIZES = [(300, 421), (37, 53), (1023, 777), (512, 512), (3, 5), (1, 300), (1, 1)]
@@ -201,6 +202,42 @@ PHOTO, MASK = make_photo()
 def test_bad_input_is_refused(processor, photo, mask, words):
     with pytest.raises(ValueError, match=words):
         processor(photo, mask, return_tensors="pt")
+
+
+def test_errors_name_the_image_they_are_about(processor, tmp_path):
+    with pytest.raises(ValueError, match="image 1: mask is"):
+        processor([PHOTO, PHOTO], [MASK, MASK[:-1]])
+    Image.fromarray(MASK[:-1]).save(tmp_path / "short.png")
+    with pytest.raises(ValueError, match=r"short\.png: mask is"):
+        processor(PHOTO, tmp_path / "short.png")
+
+
+def test_colour_files_of_16_bits_are_not_cut_silently(processor, tmp_path):
+    write_image(tmp_path / "deep.png", ImageFile(PHOTO.astype(np.uint16) * 257))
+    with pytest.raises(ValueError, match=r"deep\.png has 16 bits a channel, which Pillow would cut"):
+        processor(tmp_path / "deep.png", MASK)
+
+
+def test_other_byte_orders_come_back_as_they_were(model, processor):
+    outputs = model(**processor(PHOTO, MASK, return_tensors="pt"))
+    native = PHOTO.astype(np.uint16) * 257
+    [expected] = processor.post_process_harmonization(outputs, native, MASK)
+    [swapped] = processor.post_process_harmonization(outputs, native.astype(">u2"), MASK)
+    assert swapped.dtype == np.dtype(">u2")
+    assert np.array_equal(swapped, expected)
+    gray = Image.frombytes("I;16B", (56, 40), native[..., 0].astype(">u2").tobytes())
+    [result] = processor.post_process_harmonization(outputs, gray, MASK)
+    assert result.mode == "I;16B"
+    assert np.array_equal(np.array(result)[MASK == 0], native[..., 0][MASK == 0])
+
+
+def test_results_carry_no_gradient(model, processor):
+    outputs = model(**processor(PHOTO, MASK, return_tensors="pt"))
+    assert outputs.knots.requires_grad
+    photo = torch.from_numpy(PHOTO / np.float32(255))
+    [result] = processor.post_process_harmonization(outputs, photo, MASK)
+    assert not result.requires_grad
+    processor.post_process_harmonization(outputs, photo.numpy(), MASK)
 
 
 def test_a_missing_file_is_named(processor, tmp_path):

@@ -85,6 +85,40 @@ def test_memory_layout_is_kept_and_makes_no_difference():
     assert torch.equal(result, apply_luts(composite, mask, *maps))
 
 
+def test_background_and_strength_zero_are_exact_whatever_the_luts_hold():
+    composite, _ = make_pixels()
+    composite[0, 0, 0, 1] = -0.0
+    mask = torch.zeros(1, 1, 37, 53)
+    mask[..., 0, 0] = mask[..., -1, -1] = 1  # everything lies between
+    knots, color_lut = make_maps()
+    color_lut[:, :, 1] = math.inf
+    result = apply_luts(composite, mask, knots, color_lut)
+    background = (mask == 0).expand_as(composite)
+    assert torch.equal(result[background].view(torch.int32), composite[background].view(torch.int32))
+    assert torch.equal(apply_luts(composite, mask, knots, color_lut, strength=0.0), composite)
+
+
+def test_an_empty_batch_is_no_error():
+    knots, color_lut = make_maps()
+    empty = apply_luts(torch.zeros(0, 3, 8, 8), torch.zeros(0, 1, 8, 8), knots[:0], color_lut[:0])
+    assert empty.shape == (0, 3, 8, 8)
+
+
+def test_memory_is_bounded_by_strips(monkeypatch):
+    monkeypatch.setattr(lut, "STRIP_BYTES", 2**16)
+    sizes = []
+    monkeypatch.setattr(lut, "look_up", lambda nodes, values: sizes.append(nodes.numel()) or look_up(nodes, values))
+    composite, mask = make_pixels(height=200, width=100)
+    apply_luts(composite, mask, *make_maps())
+    assert max(sizes) * 4 <= 2**16
+    sizes.clear()
+    saved = []
+    maps = [m.requires_grad_() for m in make_maps()]
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
+        apply_luts(composite, mask, *maps)
+    assert sum(saved) < 10 * composite.numel()
+
+
 def test_input_is_not_changed():
     composite, mask = make_pixels()
     copy = composite.clone()

@@ -124,6 +124,28 @@ def test_gradients_flow_through_both_resolutions(model):
     assert model.decoder.weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("part", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
+def test_dropout_is_for_training_alone(config, part):
+    fields = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} | {part: 0.5}
+    torch.manual_seed(0)
+    model = AICTModel(AICTConfig.from_dict(config.to_dict() | fields))
+    inputs = make_inputs()
+
+    def twice():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        return [model(**inputs).color_lut for _ in "12"]
+
+    assert torch.equal(*(model.eval() and twice()))
+    assert not torch.equal(*(model.train() and twice()))
+
+
+def test_misspelt_arguments_are_an_error(model):
+    with pytest.raises(TypeError, match="label"):
+        model(**make_inputs(), label=1)
+
+
 def test_gradient_checkpointing_changes_nothing(model):
     inputs, given = make_inputs(), full_resolution([(40, 48), (64, 37)])
     model.train()
@@ -171,7 +193,7 @@ def test_saving_and_loading_gives_the_same_model(model, tmp_path):
         assert torch.equal(loaded(**make_inputs()).harmonized, model(**make_inputs()).harmonized)
 
 
-def test_device_map_auto_splits_without_error(model, tmp_path):
+def test_device_map_auto_loads(model, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = AICTModel.from_pretrained(tmp_path, device_map="auto")
     assert loaded(**make_inputs()).harmonized.shape == (2, 3, 32, 32)

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +80,47 @@ def test_paths_and_alpha_masks(pipe, tmp_path):
     result = pipe(str(tmp_path / "cutout.png"))
     assert result.mode == "RGBA"
     assert np.array_equal(np.asarray(result)[..., :3], np.asarray(pipe(photo, mask)))
+
+
+def test_stacked_arrays_are_several(pipe):
+    photo, mask = make_photo()
+    results = pipe(np.stack([photo] * 3), np.stack([mask] * 3)[..., None])
+    assert len(results) == 3
+    assert all(np.array_equal(result, pipe(photo, mask)) for result in results)
+    assert len(pipe(np.stack([np.dstack([photo, mask])] * 2))) == 2
+    assert pipe([]) == []
+
+
+def test_files_are_opened_when_their_turn_comes(pipe, tmp_path, monkeypatch):
+    for name, image in zip(("photo.png", "mask.png"), pairs()[0], strict=True):
+        image.save(tmp_path / name)
+    opened = []
+    original = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(path) or original(path, *rest))
+    seen = []
+    pipe.model.register_forward_pre_hook(lambda *_: seen.append(len(opened)))
+    pipe([tmp_path / "photo.png"] * 5, [tmp_path / "mask.png"] * 5)
+    assert seen == [2, 4, 6, 8, 10]
+
+
+def test_a_saved_pipeline_loads_where_the_package_is_not(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+    photo, mask = pairs()[0]
+    photo.save(tmp_path / "photo.png")
+    mask.save(tmp_path / "mask.png")
+    code = f"""
+import sys
+sys.modules["aict_hf"] = None
+from transformers import pipeline
+pipe = pipeline("image-harmonization", model={str(tmp_path / "model")!r}, trust_remote_code=True, device="cpu")
+pipe({str(tmp_path / "photo.png")!r}, {str(tmp_path / "mask.png")!r}).save({str(tmp_path / "out.png")!r})
+"""
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    assert np.array_equal(Image.open(tmp_path / "out.png"), pipe(photo, mask))
 
 
 def test_it_survives_saving(pipe, tmp_path):

@@ -48,7 +48,7 @@ def test_bundled_names_and_folders_load():
 def test_unknown_checkpoints_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name in ("aict-huge", "nobody/nothing", str(tmp_path / "nowhere")):
-        with pytest.raises(InputError, match="bundled checkpoints: aict-small") as caught:
+        with pytest.raises(InputError, match="bundled: aict-small") as caught:
             load_checkpoint(name)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="cannot be loaded"):
