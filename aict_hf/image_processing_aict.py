@@ -107,8 +107,6 @@ class AICTImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: as `preprocess`; or if `outputs` is for another number of images.
         """
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength is {strength}; expected 0 (the composite itself) to 1 (fully harmonized)")
         pairs = pair_images(composites, masks)
         if len(pairs) != len(outputs.knots):
             raise ValueError(f"outputs holds {len(outputs.knots)} images, composites {len(pairs)}; pass the same ones")

@@ -1,11 +1,13 @@
 """Small models and pictures that the tests share."""
 
+import csv
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel
 
@@ -70,3 +72,17 @@ def make_photo(height: int = 40, width: int = 56, seed: int = 0) -> tuple[np.nda
     radius = np.hypot((y - 0.5) / 0.3, (x - 0.45) / 0.3)
     mask = np.clip((1.2 - radius) / 0.4, 0, 1)
     return photo.clip(0, 255).astype(np.uint8), (mask * 255).round().astype(np.uint8)
+
+
+def write_pool(folder: Path, photos: int, height: int = 60, width: int = 80) -> Path:
+    """A pool of photos `0.png`, `1.png`, ... with masks and the metadata.csv that names them."""
+    folder.mkdir(exist_ok=True)
+    with (folder / "metadata.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", "mask", "kind"])
+        for seed in range(photos):
+            photo, mask = make_photo(height, width, seed=seed)
+            Image.fromarray(photo).save(folder / f"{seed}.png")
+            Image.fromarray(mask).save(folder / f"{seed}_mask.png")
+            writer.writerow([f"{seed}.png", f"{seed}_mask.png", "object"])
+    return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_photo
+from conftest import make_photo, write_pool
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -14,17 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def pool(tmp_path):
-    folder = tmp_path / "pool"
-    folder.mkdir()
-    with (folder / "metadata.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file_name", "mask"])
-        for seed in range(4):
-            photo, mask = make_photo(60, 80, seed=seed)
-            Image.fromarray(photo).save(folder / f"{seed}.png")
-            Image.fromarray(mask).save(folder / f"{seed}_mask.png")
-            writer.writerow([f"{seed}.png", f"{seed}_mask.png"])
-    return folder
+    return write_pool(tmp_path / "pool", 4)
 
 
 def read_rows(out):

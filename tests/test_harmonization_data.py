@@ -1,8 +1,6 @@
-import csv
-
 import numpy as np
 import pytest
-from conftest import make_photo
+from conftest import make_photo, write_pool
 from PIL import Image
 
 from aict_hf.errors import InputError
@@ -74,17 +72,11 @@ def test_sizes_that_differ_are_named(iharmony4):
 
 @pytest.fixture
 def pool(tmp_path):
-    rows = []
-    for seed in range(5):
-        photo, mask = make_photo(60, 80, seed=seed)
-        Image.fromarray(photo).save(tmp_path / f"{seed}.png")
-        Image.fromarray(mask).save(tmp_path / f"{seed}_mask.png")
-        rows.append({"file_name": f"{seed}.png", "mask": f"{seed}_mask.png" if seed else "", "kind": "object"})
-    with (tmp_path / "metadata.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    return tmp_path
+    """Five photos, the first of them without a mask."""
+    folder = write_pool(tmp_path, 5)
+    metadata = (folder / "metadata.csv").read_text()
+    (folder / "metadata.csv").write_text(metadata.replace("0.png,0_mask.png", "0.png,"))
+    return folder
 
 
 def test_pools_are_read_by_their_metadata(pool):

@@ -285,6 +285,14 @@ def save_checkpoint(accelerator: Accelerator, arguments: argparse.Namespace, ste
     accelerator.wait_for_everyone()
 
 
+def anyone(asked: bool, accelerator: Accelerator) -> bool:
+    """Whether any process was asked to stop: they must all stop after the same step."""
+    if accelerator.num_processes == 1:
+        return asked
+    flag = torch.tensor(float(asked), device=accelerator.device)
+    return bool(accelerator.reduce(flag, reduction="sum") > 0)
+
+
 def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
 
@@ -428,7 +436,7 @@ def main() -> None:
     figures: dict = {}
     step = first
     batches = iter(loader)
-    while step < arguments.max_train_steps and not stop["asked"]:
+    while step < arguments.max_train_steps and not anyone(stop["asked"], accelerator):
         started = time.perf_counter()
         waited, step_loss, after, before = 0.0, 0.0, [], []
         model.train()
@@ -496,7 +504,7 @@ def main() -> None:
         if step % arguments.checkpointing_steps == 0:
             save_checkpoint(accelerator, arguments, step)
     bar.close()
-    if stop["asked"]:
+    if step < arguments.max_train_steps:
         save_checkpoint(accelerator, arguments, step)
         accelerator.print(f"stopped after step {step}; go on with --resume_from_checkpoint latest")
         accelerator.end_training()
@@ -508,6 +516,7 @@ def main() -> None:
         if arguments.push_to_hub:
             repository = create_repo(arguments.push_to_hub, exist_ok=True).repo_id
             upload_folder(repo_id=repository, folder_path=arguments.output_dir, ignore_patterns=["checkpoint-*"])
+    accelerator.wait_for_everyone()  # a process that leaves early takes the others' connections with it
     accelerator.end_training()
 
 
