@@ -21,7 +21,7 @@ from .image_files import (
     write_image,
 )
 from .image_processing_aict import AICTImageProcessor, photo_tensors
-from .lut import FULL_SCALE
+from .lut import to_unit
 from .modeling_aict import AICTModel
 
 
@@ -195,7 +195,7 @@ def _read(
         _, mask = photo_tensors(photo.pixels, foreground)
     except ValueError as error:
         raise InputError(f"{job.mask or job.composite}: {error}") from error
-    mask = mask.float() / FULL_SCALE.get(mask.dtype, 1.0)
+    mask = to_unit(mask)
     if invert_mask:
         mask = 1 - mask
     if not mask.any():

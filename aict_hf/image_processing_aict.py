@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.image_processing_base import ImageProcessingMixin  # noqa: F401  diffusers looks for it here
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
-from .lut import FULL_SCALE, apply_luts
+from .lut import FULL_SCALE, apply_luts, to_unit
 
 ImageLike = Image.Image | np.ndarray | Tensor | str | os.PathLike
 
@@ -198,7 +198,7 @@ def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = N
     else:
         raise ValueError("no mask was given and the image has no alpha channel; pass a mask or an RGBA image")
     if mask.dtype == torch.uint16:
-        mask = mask.float() / FULL_SCALE[mask.dtype]
+        mask = to_unit(mask)
     rgb = channels[:3] if channels.shape[0] > 2 else channels[:1].expand(3, -1, -1)
     if mask.shape[1:] != rgb.shape[1:]:
         raise ValueError(
@@ -247,8 +247,7 @@ def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
     left, right, x = _taps(mask.shape[-1], size[1], mask.device)
 
     def row(index: Tensor) -> Tensor:
-        lines = mask[..., index, :]
-        lines = lines.float() if lines.is_floating_point() else lines.float() / 255
+        lines = to_unit(mask[..., index, :])
         return lines[..., left] * (1 - x) + lines[..., right] * x
 
     return row(top) * (1 - y[:, None]) + row(bottom) * y[:, None]

@@ -36,8 +36,8 @@ def apply_luts(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor
 
     Arithmetic is float32 (float64 for a float64 composite). Memory beyond the result is bounded by working in strips
     of rows (not in compiled or exported graphs, which take the photo whole); rows and columns without foreground cost
-    next to nothing. Differentiable in `knots`, `color_lut` and `mask`
-    for a float composite; the intensity is detached before its look-up, as in the authors' code.
+    next to nothing. Differentiable in `knots`, `color_lut` and `mask` for a float composite; the intensity is detached
+    before its look-up, as in the authors' code.
 
     Args:
         composite: RGB, uint8 0..255, uint16 0..65535 or float 0..1, shape (B, 3, H, W), any strides (a permuted HWC
@@ -59,7 +59,7 @@ def apply_luts(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor
 
     def harmonize_block(rows: slice, columns: slice) -> Tensor:
         levels = composite[:, :, rows, columns].to(dtype)
-        weight = _to_unit(mask[:, :, rows, columns], dtype) * strength
+        weight = to_unit(mask[:, :, rows, columns], dtype) * strength
         scale = FULL_SCALE.get(composite.dtype, 1.0)
         positions = _positions(height, width, rows, columns, knots)
         redistributed = look_up(_interpolate(knots, positions), levels.detach() / scale)
@@ -152,7 +152,8 @@ def _strips(composite: Tensor, knots: Tensor, color_lut: Tensor) -> Iterator[sli
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
-def _to_unit(values: Tensor, dtype: torch.dtype) -> Tensor:
+def to_unit(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Integer levels or float values as floats in [0, 1]."""
     return values.to(dtype) / FULL_SCALE.get(values.dtype, 1.0)
 
 
@@ -180,4 +181,4 @@ def _check_arguments(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: 
         raise ValueError(f"strength is {strength}; expected 0 (the composite itself) to 1 (fully harmonized)")
 
 
-__all__ = ["FULL_SCALE", "apply_luts", "knots_from_intervals", "look_up", "sample_luts"]
+__all__ = ["FULL_SCALE", "apply_luts", "knots_from_intervals", "look_up", "sample_luts", "to_unit"]
