@@ -9,7 +9,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .configuration_aict import AICTConfig
 from .image_processing_aict import AICTImageProcessor
 from .lut import apply_luts
-from .modeling_aict import AICTModel, AICTOutput, foreground_mse
+from .modeling_aict import AICTModel, AICTOutput, foreground_mse, harmonization_loss
 from .pipeline_aict import ImageHarmonizationPipeline
 from .pretrained import DEFAULT_CHECKPOINT
 
@@ -36,4 +36,5 @@ __all__ = [
     "ImageHarmonizationPipeline",
     "apply_luts",
     "foreground_mse",
+    "harmonization_loss",
 ]

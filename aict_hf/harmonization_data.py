@@ -4,18 +4,24 @@ Needs OpenCV (`pip install "aict_hf[training]"`).
 """
 
 import csv
+import io
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 from .errors import InputError
 from .image_files import IMAGE_SUFFIXES, read_image
 from .recoloring import RecoloringOptions, recolor_foreground
+
+if TYPE_CHECKING:
+    import datasets
 
 REFERENCE_PIXELS = 4096  # of one photo; statistics of more are the same
 
@@ -134,6 +140,56 @@ def read_photo_pool(folders: Sequence[str | os.PathLike]) -> list[MaskedPhoto]:
     return photos
 
 
+def stream_photos(
+    name: str, *, split: str = "train", image_column: str = "image", mask_column: str = "mask"
+) -> "datasets.IterableDataset":
+    """Real photos with masks as a stream, never all on the disk: columns `image` and `mask`, not yet decoded.
+
+    Args:
+        name: a dataset of the Hub, a folder that `datasets` reads (parquet, imagefolder), or webdataset shards as a
+            glob pattern or address ending in `.tar`, whose columns are the files' extensions (`jpg`, `mask.png`).
+        split: of the dataset.
+        image_column, mask_column: where the photo and its mask are.
+    Raises:
+        InputError: if the dataset cannot be opened, or lacks a column or the columns hold no images.
+    """
+    import datasets  # slow to import, and wanted here alone
+
+    try:
+        if name.endswith(".tar"):
+            stream = datasets.load_dataset("webdataset", data_files={split: name}, split=split, streaming=True)
+        else:
+            stream = datasets.load_dataset(name, split=split, streaming=True)
+        columns = list(stream.features or next(iter(stream)))
+    except (OSError, ValueError, IndexError, StopIteration, datasets.exceptions.DatasetsError) as error:
+        raise InputError(f"{name}: cannot be opened as a dataset ({' '.join(str(error).split())})") from error
+    for column in (image_column, mask_column):
+        if column not in columns:
+            raise InputError(f"{name}: has the columns {', '.join(columns)}; expected {column} among them")
+    for column in (image_column, mask_column):
+        stream = stream.cast_column(column, datasets.Image(decode=False))
+    stream = stream.select_columns([image_column, mask_column])
+    names = {column: name for column, name in ((image_column, "image"), (mask_column, "mask")) if column != name}
+    return stream.rename_columns(names) if names else stream
+
+
+def decode_streamed(row: Mapping) -> tuple[np.ndarray, np.ndarray]:
+    """A photo (H, W, 3) and its mask (H, W), both uint8, from a row of `stream_photos`; the mask scaled to the photo.
+
+    Raises:
+        InputError: if either cannot be decoded.
+    """
+    pixels = []
+    for field, mode in (("image", "RGB"), ("mask", "L")):
+        content, path = row[field]["bytes"], row[field]["path"]
+        try:
+            with Image.open(path if content is None else io.BytesIO(content)) as image:
+                pixels.append(np.array(ImageOps.exif_transpose(image).convert(mode)))
+        except Exception as error:  # decoders raise of many kinds on damaged files
+            raise InputError(f"{path}: cannot be decoded ({error})") from error
+    return pixels[0], _mask_scaled_to(*pixels)
+
+
 def load_triplet(triplet: Triplet) -> Sample:
     """Decode one composite of iHarmony4.
 
@@ -156,10 +212,8 @@ def load_photo(photo: MaskedPhoto) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: if a file cannot be read.
     """
-    image, mask = _load_rgb(photo.image), _load_mask(photo.mask)
-    if mask.shape != image.shape[:2]:
-        mask = cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    return image, mask
+    image = _load_rgb(photo.image)
+    return image, _mask_scaled_to(image, _load_mask(photo.mask))
 
 
 def reference_colors(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -168,8 +222,10 @@ def reference_colors(image: np.ndarray, mask: np.ndarray, rng: np.random.Generat
     Returns:
         RGB, uint8, shape (up to 4096, 3).
     """
-    foreground = image[mask > 127]
-    pixels = foreground if len(foreground) > 200 and rng.random() < 0.6 else image.reshape(-1, 3)
+    pixels = image.reshape(-1, 3)
+    foreground = np.flatnonzero(mask > 127)
+    if len(foreground) > 200 and rng.random() < 0.6:
+        return pixels[foreground[rng.integers(len(foreground), size=min(REFERENCE_PIXELS, len(foreground)))]]
     return pixels[rng.integers(len(pixels), size=min(REFERENCE_PIXELS, len(pixels)))]
 
 
@@ -196,6 +252,12 @@ def synthetic_sample(
     references = [reference_colors(*load_photo(photos[other]), rng) for other in rng.integers(len(photos), size=3)]
     recolored = recolor_foreground(image, mask, references, rng, options)
     return None if recolored is None else Sample(recolored.composite, mask, image, photo.name, recolored.method)
+
+
+def _mask_scaled_to(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    if mask.shape == image.shape[:2]:
+        return mask
+    return np.asarray(cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -228,10 +290,12 @@ __all__ = [
     "MaskedPhoto",
     "Sample",
     "Triplet",
+    "decode_streamed",
     "load_photo",
     "load_triplet",
     "read_iharmony4",
     "read_photo_pool",
     "reference_colors",
+    "stream_photos",
     "synthetic_sample",
 ]

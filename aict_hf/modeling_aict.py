@@ -17,10 +17,6 @@ from .configuration_aict import AICTConfig
 from .image_processing_aict import resize_image
 from .lut import apply_luts, knots_from_intervals
 
-LOW_RESOLUTION_LOSS_WEIGHT = 0.01  # the paper's loss, with the two areas below
-MIN_AREA = 1000.0
-LOW_RESOLUTION_MIN_AREA = 100.0
-
 
 @dataclass
 class AICTOutput(ModelOutput):
@@ -62,6 +58,41 @@ def foreground_mse(prediction: Tensor, target: Tensor, mask: Tensor, *, min_area
     error = ((prediction - target) ** 2).sum(dim=(1, 2, 3))
     area = mask.sum(dim=(1, 2, 3)).clamp(min=min_area)
     return (error / (3 * area)).mean()
+
+
+def harmonization_loss(
+    harmonized_full: Tensor | Sequence[Tensor],
+    labels: Tensor | Sequence[Tensor],
+    masks: Tensor | Sequence[Tensor],
+    harmonized: Tensor,
+    mask: Tensor,
+    *,
+    min_area: float = 1000.0,
+    low_resolution_min_area: float = 100.0,
+    low_resolution_weight: float = 0.01,
+) -> Tensor:
+    """The paper's loss: `foreground_mse` at full resolution, and a little of it at the network's.
+
+    Args:
+        harmonized_full, labels: results and real photos, float in [0, 1], a (B, 3, H, W) tensor or B tensors
+            (3, H, W) of any sizes.
+        masks: their foreground in [0, 1], likewise with 1 channel.
+        harmonized: low-resolution results, float in [0, 1], shape (B, 3, h, w).
+        mask: their foreground, shape (B, 1, h, w).
+        min_area, low_resolution_min_area: `foreground_mse`'s, in pixels of either resolution.
+        low_resolution_weight: of the low-resolution part.
+    Returns:
+        scalar.
+    Source: AICT (NeurIPS 2024), section 3.4.
+    """
+    full = [
+        foreground_mse(result[None], label[None], foreground[None], min_area=min_area)
+        for result, label, foreground in zip(harmonized_full, labels, masks, strict=True)
+    ]
+    small_labels = torch.stack([resize_image(label, harmonized.shape[2:]) for label in labels])
+    small_labels = small_labels.to(harmonized.device, harmonized.dtype) / 255
+    small = foreground_mse(harmonized, small_labels, mask, min_area=low_resolution_min_area)
+    return torch.stack(full).mean() + low_resolution_weight * small
 
 
 def eager_attention_forward(
@@ -232,7 +263,7 @@ class AICTModel(PreTrainedModel):
             return_harmonized: False leaves out the low-resolution result, where only the LUTs are wanted (and the loss
                 needs it).
         Returns:
-            `AICTOutput`; `loss` is the full-resolution `foreground_mse` plus 0.01 times the low-resolution one.
+            `AICTOutput`; `loss` is `harmonization_loss` with the paper's areas and weight.
         Raises:
             ValueError: if inputs do not fit one another or the config.
         Source: AICT (NeurIPS 2024), equations 1 to 9.
@@ -275,15 +306,7 @@ class AICTModel(PreTrainedModel):
 
         loss = None
         if labels is not None and harmonized_full is not None and harmonized is not None and masks is not None:
-            full = [
-                foreground_mse(result[None], label[None], foreground[None], min_area=MIN_AREA)
-                for result, label, foreground in zip(harmonized_full, labels, masks, strict=True)
-            ]
-            small_labels = torch.stack([resize_image(label, pixel_values.shape[2:]) for label in labels])
-            small = foreground_mse(
-                harmonized, small_labels.to(harmonized.dtype) / 255, mask, min_area=LOW_RESOLUTION_MIN_AREA
-            )
-            loss = torch.stack(full).mean() + LOW_RESOLUTION_LOSS_WEIGHT * small
+            loss = harmonization_loss(harmonized_full, labels, masks, harmonized, mask)
 
         return AICTOutput(
             loss=loss,
@@ -331,4 +354,4 @@ class AICTModel(PreTrainedModel):
                 )
 
 
-__all__ = ["AICTModel", "AICTOutput", "foreground_mse"]
+__all__ = ["AICTModel", "AICTOutput", "foreground_mse", "harmonization_loss"]

