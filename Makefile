@@ -41,7 +41,7 @@ $(VENV)/.torch: constraints.txt
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
-	$(PIP) install --quiet -c constraints.txt -e ".[16bit]"
+	$(PIP) install --quiet -c constraints.txt -e ".[16bit,numba]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

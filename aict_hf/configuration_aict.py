@@ -21,6 +21,8 @@ class AICTConfig(PreTrainedConfig):
         intermediate_size: width of the feed-forward layers.
         hidden_act: activation of the feed-forward layers, a name transformers knows.
         norm_first: layer norm before attention and feed-forward (and none at the end) instead of after, as published.
+        color_statistics: tell every patch how the colours of foreground, background and photo are distributed (means,
+            spreads, correlations, skewness), which a small network takes long to find out by itself.
         num_intervals: K, the sampling intervals per colour channel: the first LUT has K + 1 knots, the colour LUT K
             nodes.
         decoder_channels: channels of the decoder features both LUT heads read.
@@ -32,7 +34,8 @@ class AICTConfig(PreTrainedConfig):
         huggingface_hub.errors.StrictDataclassError: where a field has the wrong type or the fields contradict one
             another.
 
-    Source: AICT (NeurIPS 2024), section 3; `decoder_stride` and `norm_first` are generalisations of ours.
+    Source: AICT (NeurIPS 2024), section 3; `decoder_stride`, `norm_first` and `color_statistics` are
+        generalisations of ours.
     """
 
     model_type = "aict"
@@ -46,6 +49,7 @@ class AICTConfig(PreTrainedConfig):
     intermediate_size: int = 512
     hidden_act: str = "gelu"
     norm_first: bool = False
+    color_statistics: bool = False
     num_intervals: int = 8
     decoder_channels: int = 12
     hidden_dropout_prob: float | int = 0.1

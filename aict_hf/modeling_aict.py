@@ -169,6 +169,47 @@ class AICTLayer(GradientCheckpointingLayer):
         return self.feed_forward_norm(hidden_states + self.dropout(self.feed_forward(hidden_states)))
 
 
+class AICTColorStatistics(nn.Module):
+    """How the colours of foreground, background and photo are distributed, embedded: shape (B, hidden_size).
+
+    Not part of the published network: see `AICTConfig.color_statistics`.
+    """
+
+    def __init__(self, config: AICTConfig):
+        super().__init__()
+        self.fc1 = nn.Linear(3 * 12 + 1, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.proj = nn.Linear(config.intermediate_size, 3 * config.num_intervals)
+
+    def forward(self, pixel_values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        colors, weight = pixel_values.float().flatten(2), mask.float().flatten(2)
+        moments = [color_moments(colors, region) for region in (weight, 1 - weight, torch.ones_like(weight))]
+        statistics = torch.cat([*moments, 4 * weight.mean(dim=2) - 2], dim=1)
+        embedded = self.activation(self.fc1(statistics.to(self.fc1.weight.dtype)))
+        return self.fc2(embedded), self.proj(embedded)[:, :, None, None]
+
+
+def color_moments(colors: Tensor, weight: Tensor) -> Tensor:
+    """Mean, standard deviation, correlation and skewness of the channels of weighted pixels, scaled to about -2 to 2.
+
+    Args:
+        colors: RGB in [0, 1], shape (B, 3, P).
+        weight: of each pixel, 0 to 1, shape (B, 1, P); where all are 0 the moments are those of black.
+    Returns:
+        shape (B, 12).
+    """
+    area = weight.sum(dim=2, keepdim=True) + 1e-3
+    mean = (colors * weight).sum(dim=2, keepdim=True) / area
+    centered = colors - mean
+    covariance = (centered * weight) @ centered.transpose(1, 2) / area
+    spread = torch.diagonal(covariance, dim1=1, dim2=2).clamp(min=1e-6).sqrt()
+    correlation = covariance / (spread[:, :, None] * spread[:, None])
+    pairs = torch.stack([correlation[:, 0, 1], correlation[:, 0, 2], correlation[:, 1, 2]], dim=1)
+    skewness = (centered**3 * weight).sum(dim=2) / area[:, :, 0] / spread**3
+    return torch.cat([4 * mean[:, :, 0] - 2, 8 * spread - 1.6, 2 * pairs - 1.4, skewness.clamp(-4, 4)], dim=1)
+
+
 class AICTImageWeightHead(nn.Module):
     """One weight per colour-LUT node for the whole image, from the encoder features (global consistent weights)."""
 
@@ -211,6 +252,7 @@ class AICTModel(PreTrainedModel):
         nodes = 3 * config.num_intervals
         assert config.decoder_stride is not None
         self.patch_embeddings = nn.Conv2d(4, config.hidden_size, config.patch_size, stride=config.patch_size)
+        self.color_statistics = AICTColorStatistics(config) if config.color_statistics else None
         self.layers = nn.ModuleList([AICTLayer(config) for _ in range(config.num_hidden_layers)])
         self.decoder = nn.ConvTranspose2d(
             config.hidden_size, config.decoder_channels, config.decoder_stride, stride=config.decoder_stride
@@ -274,12 +316,17 @@ class AICTModel(PreTrainedModel):
 
         patches = self.patch_embeddings(torch.cat([pixel_values, mask], dim=1).to(self.patch_embeddings.weight.dtype))
         hidden_states = patches.flatten(2).transpose(1, 2)
+        if self.color_statistics is not None:
+            token, weight_change = self.color_statistics(pixel_values, mask)
+            hidden_states = hidden_states + token[:, None]
         for layer in self.layers:
             hidden_states = layer(hidden_states)
         features = hidden_states.transpose(1, 2).unflatten(2, patches.shape[2:])
 
         decoded = self.decoder(features)
         image_weight = self.image_weight_head(features)
+        if self.color_statistics is not None:
+            image_weight = image_weight + weight_change
         interval_logits = self.sampling_intervals_head(decoded)
         color_lut = self.color_lut_head(decoded) * image_weight.to(decoded.device)
 

@@ -123,6 +123,55 @@ pipe({str(tmp_path / "photo.png")!r}, {str(tmp_path / "mask.png")!r}).save({str(
     assert np.array_equal(Image.open(tmp_path / "out.png"), pipe(photo, mask))
 
 
+HUB_PROGRAM = """
+import sys
+for name in {hidden!r}:
+    sys.modules[name] = None  # importing it fails
+import numpy as np
+from PIL import Image
+from transformers import pipeline
+pipe = pipeline("image-harmonization", model="org/aict", trust_remote_code=True, device="cpu")
+pipe({photo!r}, {mask!r}).save({out!r})
+import aict_hf.lut, torch
+theirs = sys.modules[type(pipe.model).__module__].apply_luts
+composite, mask = torch.rand(1, 3, 9, 8), torch.rand(1, 1, 9, 8)
+maps = torch.rand(1, 3, 4, 2, 2)
+assert theirs is not aict_hf.apply_luts
+compiled = [torch.compile(function, backend="aot_eager", fullgraph=True) for function in (theirs, aict_hf.apply_luts)]
+first, second = (function(composite, mask, maps, maps) for function in compiled)
+assert torch.allclose(first, second, atol=1e-6)
+"""
+
+
+@pytest.mark.parametrize("hidden", [(), ("numba", "triton")], ids=["with kernels", "without"])
+def test_a_copy_on_the_hub_works_beside_the_package(pipe, tmp_path, hidden):
+    """A repository in an offline cache; numba and Triton hidden or not; then both copies in one process."""
+    repository = tmp_path / "home" / "hub" / "models--org--aict"
+    commit = "0123456789abcdef" * 2 + "01234567"
+    pipe.save_pretrained(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    photo, mask = pairs()[0]
+    files = {"photo": photo, "mask": mask}
+    for name, image in files.items():
+        image.save(tmp_path / f"{name}.png")
+    paths = {name: str(tmp_path / f"{name}.png") for name in ("photo", "mask", "out")}
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    environment.pop("TRITON_INTERPRET", None)
+    result = subprocess.run(
+        [sys.executable, "-c", HUB_PROGRAM.format(hidden=hidden, **paths)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    difference = np.abs(np.asarray(Image.open(tmp_path / "out.png"), int) - np.asarray(pipe(photo, mask)))
+    assert difference.max() <= 1
+
+
 def test_it_survives_saving(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     again = pipeline(

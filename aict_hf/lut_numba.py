@@ -1,0 +1,288 @@
+"""`apply_luts` on the CPU in one pass over the pixels, compiled by numba (`pip install "aict_hf[numba]"`).
+
+Neighbouring pixels fall into one cell of the LUT maps and share its corners. So the maps are interpolated vertically
+once per row of pixels, and within a cell the curves are sums of ramps whose heights are linear in x: arithmetic on
+registers, eight pixels at a time, where a look-up per pixel would be eight scattered reads.
+
+The first call for a dtype compiles for a few seconds; the code is kept on disk, where numba finds a writable place.
+"""
+
+import functools
+import itertools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from .lut_positions import lut_cells
+
+# In a try block, so that transformers does not demand numba of everyone who loads this file from the Hub.
+try:
+    import numba
+    from numba.extending import overload
+except ImportError:
+    raise
+
+BLOCK_ROWS = 32  # rows a thread takes at a time
+VECTOR = 8  # pixels; cells are worked on in whole vectors, whose surplus the next cell overwrites
+
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+def apply_luts_numba(
+    composite: np.ndarray,
+    mask: np.ndarray,
+    knots: np.ndarray,
+    color_lut: np.ndarray,
+    out: np.ndarray,
+    strength: float = 1.0,
+    top: int = 0,
+    full_height: int | None = None,
+    *,
+    threads: int = 1,
+) -> None:
+    """Recolour one photo's foreground through its LUTs; pixels whose mask is 0 keep what `out` holds.
+
+    Args:
+        composite: RGB, uint8, uint16 or float32, shape (3, H, W), any strides: a transposed HWC array is as good.
+        mask: foreground, uint8 0..255 or float32 0..1, shape (H, W), any strides.
+        knots: float32, shape (3, K + 1, h, w).
+        color_lut: float32, shape (3, N, h, w).
+        out: where the result goes, as composite; may be the composite itself.
+        strength, top, full_height: see `apply_luts`.
+        threads: how many blocks of rows are worked on at a time.
+    """
+    height, width = mask.shape
+    rows = lut_cells(height + top if full_height is None else full_height, knots.shape[2])
+    rows = rows[0][top : top + height], rows[1][top : top + height]
+    columns = lut_cells(width, knots.shape[3])
+    cells = max(knots.shape[3] - 1, 1)
+    first_columns = np.append(np.searchsorted(columns[0], np.arange(cells)), width).astype(np.uintp)
+    fractions = np.append(columns[1], np.zeros(VECTOR, np.float32))
+    layout = next((axes for axes in (PLANAR, INTERLEAVED) if _lie_so(axes, composite, out)), None)
+    run = _kernel(composite.dtype.name, mask.dtype.name, knots.shape[1], color_lut.shape[1], layout == INTERLEAVED)
+
+    def block(top: int, bottom: int) -> None:
+        lines = [values[top:bottom] for values in rows]
+        weights = np.ascontiguousarray(mask[top:bottom])
+        maps = knots, color_lut, *lines, first_columns, fractions, np.float32(strength)
+        if layout is not None:
+            run(composite.transpose(layout), weights, out.transpose(layout), top, *maps)
+            return
+        pixels, target = (image[:, top:bottom].copy() for image in (composite, out))
+        run(pixels, weights, target, 0, *maps)
+        out[:, top:bottom] = target
+
+    edges = [*range(0, height, BLOCK_ROWS), height]
+    if threads == 1 or height <= BLOCK_ROWS:
+        for top, bottom in itertools.pairwise(edges):
+            block(top, bottom)
+    else:
+        list(_threads(threads).map(block, edges[:-1], edges[1:]))
+
+
+PLANAR, INTERLEAVED = (0, 1, 2), (1, 2, 0)  # order of the axes (3, H, W) in memory
+
+
+def _lie_so(axes: tuple[int, int, int], *images: np.ndarray) -> bool:
+    return all(image.transpose(axes).flags.c_contiguous for image in images)
+
+
+def _threads(count: int) -> ThreadPoolExecutor:
+    global _pool
+    with _pool_lock:
+        if _pool is None or _pool._max_workers < count:
+            _pool = ThreadPoolExecutor(count, thread_name_prefix="aict-lut")
+        return _pool
+
+
+def _forget_threads() -> None:
+    """A forked child has none of its parent's threads, and may have got the lock locked."""
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
+
+
+def _read_scalars(values, channel, start, column, like):
+    """`values[channel, start : start + len(like), column]` as a tuple of scalars, which stay in registers."""
+    raise NotImplementedError
+
+
+@overload(_read_scalars)
+def _(values, channel, start, column, like):
+    if len(like) == 0:
+        return lambda values, channel, start, column, like: ()
+
+    def unrolled(values, channel, start, column, like):
+        rest = _read_scalars(values, channel, start + np.uintp(1), column, like[1:])
+        return (values[channel, start, column], *rest)
+
+    return unrolled
+
+
+def _ramps(position, x, heights, slopes):
+    """Sum over n of clamp(position - n, 0, 1) * (heights[n] + x * slopes[n]), written out at compile time."""
+    raise NotImplementedError
+
+
+@overload(_ramps, jit_options={"fastmath": True})
+def _(position, x, heights, slopes):
+    if len(heights) == 0:
+        return lambda position, x, heights, slopes: np.float32(0)
+
+    last = len(heights) - 1
+    number = np.float32(last)
+
+    def unrolled(position, x, heights, slopes):
+        ramp = min(max(position - number, np.float32(0)), np.float32(1))
+        rest = _ramps(position, x, heights[:last], slopes[:last])
+        return ramp * (heights[last] + x * slopes[last]) + rest
+
+    return unrolled
+
+
+def _recolor_cell(intensity, fractions, heights, slopes, channel, cell, output, start, stop, knots, nodes):
+    """Both look-ups for one channel of a row's pixels in one cell; `knots` and `nodes` tuples as long as the LUTs."""
+    raise NotImplementedError
+
+
+@overload(_recolor_cell, jit_options={"fastmath": True})
+def _(intensity, fractions, heights, slopes, channel, cell, output, start, stop, knots, nodes):
+    first, second = len(knots), len(knots) + 1  # the colour LUT's value at 0, and where its ramps begin
+    intervals, steps = np.float32(len(knots) - 1), np.float32(len(nodes) - 1)
+    zero, one = np.float32(0), np.float32(1)
+
+    def unrolled(intensity, fractions, heights, slopes, channel, cell, output, start, stop, knots, nodes):
+        a = _read_scalars(heights, channel, np.uintp(0), cell, knots + nodes)
+        b = _read_scalars(slopes, channel, np.uintp(0), cell, knots + nodes)
+        for x in range(start, stop):
+            t = fractions[x]
+            value = a[0] + t * b[0] + _ramps(intensity[channel, x] * intervals, t, a[1:first], b[1:first])
+            value = min(max(value, zero), one) * steps
+            value = a[first] + t * b[first] + _ramps(value, t, a[second:], b[second:])
+            output[channel, x] = min(max(value, zero), one)
+
+    return unrolled
+
+
+@functools.cache
+def _kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: int, interleaved: bool):
+    """The compiled loop over rows, for one kind of photo and mask and one number of nodes.
+
+    All indices are unsigned: numba then needs no check for negative ones, and LLVM vectorises the loops.
+    """
+    scale = np.float32({"uint8": 255, "uint16": 65535, "float32": 1}[dtype])
+    to_unit = np.float32(1 / scale)
+    mask_to_unit = np.float32({"uint8": 1 / 255, "float32": 1}[mask_dtype])
+    integer = dtype != "float32"
+    level = getattr(np, dtype)
+    zero, one, half = np.float32(0), np.float32(1), np.float32(0.5)
+    first, step, vector = np.uintp(1), np.uintp(3 if interleaved else 1), np.uintp(VECTOR)
+    nodes = knot_count + lut_count
+    knots_like, lut_like = (0,) * knot_count, (0,) * lut_count
+
+    def recolor_rows(
+        composite,
+        mask,
+        out,
+        first_row,
+        knots,
+        color_lut,
+        row_cells,
+        row_fractions,
+        first_columns,
+        fractions,
+        strength,
+    ):
+        width, cells = np.uintp(mask.shape[1]), np.uintp(len(first_columns) - 1)
+        lut_rows, lut_columns = knots.shape[2], np.uintp(knots.shape[3])
+        source, target = composite.reshape(-1), out.reshape(-1)
+        plane = np.uintp(1) if step == 3 else np.uintp(composite.shape[1]) * width  # from channel to channel
+        values = np.empty((nodes, lut_columns), np.float32)
+        heights = np.zeros((3, nodes, lut_columns + vector), np.float32)  # no power of two: kinder to the caches
+        slopes = np.zeros((3, nodes, lut_columns + vector), np.float32)
+        weight = np.empty(width, np.float32)
+        intensity = np.zeros((3, width + vector), np.float32)
+        output = np.zeros((3, width + vector), np.float32)
+        active = np.empty(cells, np.bool_)
+        for y in range(mask.shape[0]):
+            left, right = cells, np.uintp(0)  # the cells from the first with foreground to the last
+            for cell in range(cells):
+                any_foreground = False
+                for x in range(first_columns[cell], first_columns[cell + first]):
+                    any_foreground |= mask[y, x] > 0
+                active[cell] = any_foreground
+                if any_foreground:
+                    left, right = min(left, cell), cell + first  # type: ignore[arg-type]
+            if left >= right:
+                continue
+            start, stop = first_columns[left], first_columns[right]
+
+            # The maps in this row, as heights of the ramps at each LUT column and their change to the next.
+            above, t = row_cells[y], row_fractions[y]
+            below, last = min(above + 1, lut_rows - 1), min(right + first, lut_columns)
+            for channel in range(3):
+                for n in range(knot_count):
+                    for j in range(left, last):
+                        low, high = knots[channel, n, above, j], knots[channel, n, below, j]
+                        values[n, j] = low + t * (high - low)
+                for n in range(lut_count):
+                    for j in range(left, last):
+                        low, high = color_lut[channel, n, above, j], color_lut[channel, n, below, j]
+                        values[knot_count + n, j] = low + t * (high - low)
+                for n in range(nodes):
+                    before = zero if n == 0 or n == knot_count else one
+                    for j in range(left, last):
+                        heights[channel, n, j] = values[n, j] - before * values[max(n - 1, 0), j]
+                    for j in range(left, last - first):
+                        slopes[channel, n, j] = heights[channel, n, j + first] - heights[channel, n, j]
+
+            row = np.uintp(first_row + y) * width * step
+            for x in range(start, stop):
+                weight[x] = np.float32(mask[y, x]) * mask_to_unit * strength
+                intensity[0, x] = np.float32(source[row + step * x]) * to_unit
+                intensity[1, x] = np.float32(source[row + step * x + plane]) * to_unit
+                intensity[2, x] = np.float32(source[row + step * x + plane + plane]) * to_unit
+            for cell in range(left, right):
+                if active[cell]:
+                    begin = first_columns[cell]
+                    whole = begin + (first_columns[cell + first] - begin + vector - first) // vector * vector
+                    for channel in range(np.uintp(3)):
+                        _recolor_cell(
+                            intensity,
+                            fractions,
+                            heights,
+                            slopes,
+                            channel,
+                            cell,
+                            output,
+                            begin,
+                            whole,
+                            knots_like,
+                            lut_like,
+                        )
+            for x in range(start, stop):
+                for channel in range(np.uintp(3)):
+                    place = row + step * x + plane * channel
+                    before = np.float32(source[place])
+                    blended = weight[x] * (output[channel, x] * scale) + (one - weight[x]) * before
+                    after = level(np.int32(blended + half)) if integer else level(blended)
+                    target[place] = after if weight[x] > zero else target[place]
+
+    photo, maps, positions = f"{dtype}[:, :, ::1]", "float32[:, :, :, ::1]", "int32[::1], float32[::1]"
+    signature = (
+        f"void({photo}, {mask_dtype}[:, ::1], {photo}, int64, {maps}, {maps}, {positions}, uintp[::1], float32[::1], "
+        "float32)"
+    )
+    try:
+        return numba.njit(signature, nogil=True, cache=True)(recolor_rows)
+    except (RuntimeError, OSError):  # nowhere to keep compiled code
+        return numba.njit(signature, nogil=True)(recolor_rows)
+
+
+__all__ = ["apply_luts_numba"]
