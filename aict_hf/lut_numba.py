@@ -1,8 +1,8 @@
 """`apply_luts` on the CPU in one pass over the pixels, compiled by numba (`pip install "aict_hf[numba]"`).
 
 Neighbouring pixels fall into one cell of the LUT maps and share its corners. So the maps are interpolated vertically
-once per row of pixels, and within a cell the curves are sums of ramps whose heights are linear in x: arithmetic on
-registers, eight pixels at a time, where a look-up per pixel would be eight scattered reads.
+once per row of pixels, and within a cell the curves on its left and right are sums of ramps: arithmetic on registers,
+eight pixels at a time, where a look-up per pixel would be eight scattered reads.
 
 The first call for a dtype compiles for a few seconds; the code is kept on disk, where numba finds a writable place.
 """
@@ -108,64 +108,66 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_threads)
 
 
-def _read_scalars(values, channel, start, column, like):
-    """`values[channel, start : start + len(like), column]` as a tuple of scalars, which stay in registers."""
+def _read_scalars(values, like):
+    """`values[: len(like)]` as a tuple of scalars, which stay in registers."""
     raise NotImplementedError
 
 
 @overload(_read_scalars)
-def _(values, channel, start, column, like):
+def _(values, like):
     if len(like) == 0:
-        return lambda values, channel, start, column, like: ()
+        return lambda values, like: ()
+    last = len(like) - 1
 
-    def unrolled(values, channel, start, column, like):
-        rest = _read_scalars(values, channel, start + np.uintp(1), column, like[1:])
-        return (values[channel, start, column], *rest)
+    def unrolled(values, like):
+        return (*_read_scalars(values, like[:last]), values[last])
 
     return unrolled
 
 
-def _ramps(position, x, heights, slopes):
-    """Sum over n of clamp(position - n, 0, 1) * (heights[n] + x * slopes[n]), written out at compile time."""
+def _ramps(position, left, right):
+    """Sums over n of clamp(position - n, 0, 1) times left[n] and right[n], written out at compile time."""
     raise NotImplementedError
 
 
 @overload(_ramps, jit_options={"fastmath": True})
-def _(position, x, heights, slopes):
-    if len(heights) == 0:
-        return lambda position, x, heights, slopes: np.float32(0)
-
-    last = len(heights) - 1
+def _(position, left, right):
+    if len(left) == 0:
+        return lambda position, left, right: (np.float32(0), np.float32(0))
+    last = len(left) - 1
     number = np.float32(last)
 
-    def unrolled(position, x, heights, slopes):
+    def unrolled(position, left, right):
         ramp = min(max(position - number, np.float32(0)), np.float32(1))
-        rest = _ramps(position, x, heights[:last], slopes[:last])
-        return ramp * (heights[last] + x * slopes[last]) + rest
+        on_left, on_right = _ramps(position, left[:last], right[:last])
+        return on_left + ramp * left[last], on_right + ramp * right[last]
 
     return unrolled
 
 
-def _recolor_cell(intensity, fractions, heights, slopes, channel, cell, output, start, stop, knots, nodes):
-    """Both look-ups for one channel of a row's pixels in one cell; `knots` and `nodes` tuples as long as the LUTs."""
+def _recolor_cell(intensity, x, left, right, output, start, stop, knots, nodes):
+    """Both look-ups for one channel of a row's pixels between two LUT columns, whose ramps' heights are given.
+
+    `knots` and `nodes` are tuples as long as the LUTs.
+    """
     raise NotImplementedError
 
 
 @overload(_recolor_cell, jit_options={"fastmath": True})
-def _(intensity, fractions, heights, slopes, channel, cell, output, start, stop, knots, nodes):
+def _(intensity, x, left, right, output, start, stop, knots, nodes):
     first, second = len(knots), len(knots) + 1  # the colour LUT's value at 0, and where its ramps begin
     intervals, steps = np.float32(len(knots) - 1), np.float32(len(nodes) - 1)
     zero, one = np.float32(0), np.float32(1)
 
-    def unrolled(intensity, fractions, heights, slopes, channel, cell, output, start, stop, knots, nodes):
-        a = _read_scalars(heights, channel, np.uintp(0), cell, knots + nodes)
-        b = _read_scalars(slopes, channel, np.uintp(0), cell, knots + nodes)
-        for x in range(start, stop):
-            t = fractions[x]
-            value = a[0] + t * b[0] + _ramps(intensity[channel, x] * intervals, t, a[1:first], b[1:first])
-            value = min(max(value, zero), one) * steps
-            value = a[first] + t * b[first] + _ramps(value, t, a[second:], b[second:])
-            output[channel, x] = min(max(value, zero), one)
+    def unrolled(intensity, x, left, right, output, start, stop, knots, nodes):
+        a, b = _read_scalars(left, knots + nodes), _read_scalars(right, knots + nodes)
+        for i in range(start, stop):
+            p, q = _ramps(intensity[i] * intervals, a[1:first], b[1:first])
+            p, q = p + a[0], q + b[0]
+            value = min(max(p + x[i] * (q - p), zero), one) * steps
+            p, q = _ramps(value, a[second:], b[second:])
+            p, q = p + a[first], q + b[first]
+            output[i] = min(max(p + x[i] * (q - p), zero), one)
 
     return unrolled
 
@@ -203,9 +205,11 @@ def _kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: int, interl
         lut_rows, lut_columns = knots.shape[2], np.uintp(knots.shape[3])
         source, target = composite.reshape(-1), out.reshape(-1)
         plane = np.uintp(1) if step == 3 else np.uintp(composite.shape[1]) * width  # from channel to channel
-        values = np.empty((nodes, lut_columns), np.float32)
-        heights = np.zeros((3, nodes, lut_columns + vector), np.float32)  # no power of two: kinder to the caches
-        slopes = np.zeros((3, nodes, lut_columns + vector), np.float32)
+        # Heights of the ramps at the LUT columns: for all LUT rows this block lies between, and for one row of pixels.
+        first_map, last_map = row_cells[0], min(row_cells[-1] + 1, lut_rows - 1)
+        all_heights = np.empty((last_map - first_map + 1, 3, lut_columns, nodes), np.float32)
+        ready = False
+        heights = np.empty((3, lut_columns, nodes), np.float32)
         weight = np.empty(width, np.float32)
         intensity = np.zeros((3, width + vector), np.float32)
         output = np.zeros((3, width + vector), np.float32)
@@ -222,25 +226,25 @@ def _kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: int, interl
             if left >= right:
                 continue
             start, stop = first_columns[left], first_columns[right]
+            if not ready:
+                for row in range(all_heights.shape[0]):
+                    for channel in range(3):
+                        for n in range(nodes):
+                            second = n >= knot_count
+                            k = n - knot_count if second else n
+                            maps = color_lut if second else knots
+                            for j in range(lut_columns):
+                                before = maps[channel, k - 1, first_map + row, j] if k > 0 else zero
+                                all_heights[row, channel, j, n] = maps[channel, k, first_map + row, j] - before
+                ready = True
 
-            # The maps in this row, as heights of the ramps at each LUT column and their change to the next.
-            above, t = row_cells[y], row_fractions[y]
-            below, last = min(above + 1, lut_rows - 1), min(right + first, lut_columns)
+            above, t = row_cells[y] - first_map, row_fractions[y]
+            below, last = min(above + 1, all_heights.shape[0] - 1), min(right + first, lut_columns)
             for channel in range(3):
-                for n in range(knot_count):
-                    for j in range(left, last):
-                        low, high = knots[channel, n, above, j], knots[channel, n, below, j]
-                        values[n, j] = low + t * (high - low)
-                for n in range(lut_count):
-                    for j in range(left, last):
-                        low, high = color_lut[channel, n, above, j], color_lut[channel, n, below, j]
-                        values[knot_count + n, j] = low + t * (high - low)
-                for n in range(nodes):
-                    before = zero if n == 0 or n == knot_count else one
-                    for j in range(left, last):
-                        heights[channel, n, j] = values[n, j] - before * values[max(n - 1, 0), j]
-                    for j in range(left, last - first):
-                        slopes[channel, n, j] = heights[channel, n, j + first] - heights[channel, n, j]
+                for j in range(left, last):
+                    for n in range(nodes):
+                        low, high = all_heights[above, channel, j, n], all_heights[below, channel, j, n]
+                        heights[channel, j, n] = low + t * (high - low)
 
             row = np.uintp(first_row + y) * width * step
             for x in range(start, stop):
@@ -254,13 +258,11 @@ def _kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: int, interl
                     whole = begin + (first_columns[cell + first] - begin + vector - first) // vector * vector
                     for channel in range(np.uintp(3)):
                         _recolor_cell(
-                            intensity,
+                            intensity[channel],
                             fractions,
-                            heights,
-                            slopes,
-                            channel,
-                            cell,
-                            output,
+                            heights[channel, cell],
+                            heights[channel, min(cell + first, lut_columns - first)],
+                            output[channel],
                             begin,
                             whole,
                             knots_like,
