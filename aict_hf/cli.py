@@ -92,7 +92,7 @@ def harmonize(
             max_megapixels=max_megapixels,
             skip_existing=composite.is_dir() and not overwrite,
             warn=lambda message: _say(f"warning: {message}"),
-            progress=composite.is_dir() and sys.stderr.isatty(),
+            progress=sys.stderr.isatty(),
         )
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to go on")

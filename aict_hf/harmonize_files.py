@@ -21,6 +21,7 @@ from .image_files import (
     write_image,
 )
 from .image_processing_aict import AICTImageProcessor, photo_tensors
+from .large_images import harmonize_large_tiff, is_large_tiff
 from .lut import to_unit
 from .modeling_aict import AICTModel
 
@@ -114,11 +115,29 @@ def harmonize_files(
     report = Report()
     todo = [job for job in jobs if not (skip_existing and job.output.is_file())]
     report.skipped = len(jobs) - len(todo)
-    with tqdm(total=len(todo), unit="image", disable=not progress) as bar:
+    with tqdm(total=len(todo), unit="image", disable=not progress or len(jobs) == 1) as bar:
         for start in range(0, len(todo), batch_size):
             batch = []
             for job in todo[start : start + batch_size]:
                 try:
+                    if is_large_tiff(job.composite, job.mask, job.output):
+                        assert job.mask is not None
+                        any_foreground = harmonize_large_tiff(
+                            job.composite,
+                            job.mask,
+                            job.output,
+                            model,
+                            processor,
+                            strength=strength,
+                            invert_mask=invert_mask,
+                            max_megapixels=max_megapixels,
+                            progress=progress,
+                        )
+                        if not any_foreground:
+                            _warn_of_no_foreground(job, warn)
+                        report.written += 1
+                        bar.update()
+                        continue
                     batch.append((job, *_read(job, invert_mask, max_megapixels, warn)))
                 except InputError as error:
                     report.failures.append(str(error))
@@ -199,8 +218,12 @@ def _read(
     if invert_mask:
         mask = 1 - mask
     if not mask.any():
-        warn(f"{job.mask or job.composite}: the mask has no foreground; the image is written unchanged")
+        _warn_of_no_foreground(job, warn)
     return photo, mask
+
+
+def _warn_of_no_foreground(job: Job, warn: Callable[[str], None]) -> None:
+    warn(f"{job.mask or job.composite}: the mask has no foreground; the image is written unchanged")
 
 
 __all__ = ["Job", "Report", "check_output", "find_jobs", "harmonize_files"]

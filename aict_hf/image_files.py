@@ -77,11 +77,7 @@ def read_image(path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_M
             raise InputError(f"{path}: is empty; expected an image")
         with _open(path) as image:
             width, height = image.size
-            if width * height > max_megapixels * 1e6:
-                raise InputError(
-                    f"{path}: has {width} x {height} pixels, over the limit of {max_megapixels:g} megapixels; "
-                    "raise --max-megapixels if you trust the file"
-                )
+            check_pixel_count(path, width, height, max_megapixels)
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # cameras store previews as MPO
                 raise InputError(f"{path}: holds {frames} images; save the one you mean to a file of its own")
@@ -106,6 +102,19 @@ def read_image(path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_M
         alpha = read.pixels.has_transparency_data
         read.pixels = read.pixels.convert("RGBA" if alpha else "L" if read.pixels.mode == "1" else "RGB")
     return read
+
+
+def check_pixel_count(path: str | os.PathLike, width: int, height: int, max_megapixels: float) -> None:
+    """Refuse images over a limit, before they are decoded.
+
+    Raises:
+        InputError: saying the size and the limit.
+    """
+    if width * height > max_megapixels * 1e6:
+        raise InputError(
+            f"{path}: has {width} x {height} pixels, over the limit of {max_megapixels:g} megapixels; "
+            "raise --max-megapixels if you trust the file"
+        )
 
 
 def output_format(path: str | os.PathLike) -> str:
@@ -218,7 +227,7 @@ def _vips(path: Path):
 def _decode_sixteen_bit(path: Path) -> np.ndarray:
     pyvips = _vips(path)
     try:
-        image = pyvips.Image.new_from_file(str(path), fail_on="truncated", revalidate=True).autorot()
+        image = pyvips.Image.new_from_file(str(path), fail_on="error", revalidate=True).autorot()
         pixels = image.numpy()
     except pyvips.Error as error:
         raise InputError(
@@ -283,6 +292,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "OUTPUT_FORMATS",
     "ImageFile",
+    "check_pixel_count",
     "output_format",
     "read_image",
     "write_image",

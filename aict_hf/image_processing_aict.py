@@ -208,7 +208,15 @@ def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = N
     return rgb, mask.to(rgb.device)
 
 
-def resize_image(image: Tensor, size: Sequence[int]) -> Tensor:
+def sampled_rows(height: int, samples: int) -> Tensor:
+    """The rows of a photo that its low-resolution copy is made of, in order: at most two for each of its own."""
+    top, bottom, _ = _taps(height, samples, torch.device("cpu"))
+    return torch.cat([top, bottom]).unique()
+
+
+def resize_image(
+    image: Tensor, size: Sequence[int], *, kept_rows: Tensor | None = None, full_height: int | None = None
+) -> Tensor:
     """Low-resolution copy of an image: rounded to uint8, then bilinear without antialiasing, as OpenCV computes it.
 
     Only the four pixels around each sample are read, in OpenCV's fixed-point arithmetic: identical to
@@ -217,10 +225,12 @@ def resize_image(image: Tensor, size: Sequence[int]) -> Tensor:
     Args:
         image: uint8 0..255, uint16 0..65535 or float 0..1, shape (..., H, W).
         size: height and width of the copy.
+        kept_rows, full_height: where `image` holds only some rows of a photo: their numbers in order, `sampled_rows`
+            among them, and how many the photo has.
     Returns:
         levels 0..255, int32, shape (..., *size).
     """
-    top, bottom, y = _taps(image.shape[-2], size[0], image.device)
+    top, bottom, y = _row_taps(image, size, kept_rows, full_height)
     left, right, x = _taps(image.shape[-1], size[1], image.device)
     x = torch.where((left == right), 0, x)  # OpenCV drops the weight beyond the border in rows, not in columns
     one = 1 << RESIZE_BITS
@@ -234,16 +244,19 @@ def resize_image(image: Tensor, size: Sequence[int]) -> Tensor:
     return (((row(top) * y_top) >> 16) + ((row(bottom) * y_bottom) >> 16) + 2) >> 2
 
 
-def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
+def resize_mask(
+    mask: Tensor, size: Sequence[int], *, kept_rows: Tensor | None = None, full_height: int | None = None
+) -> Tensor:
     """Low-resolution copy of a mask: bilinear without antialiasing, in float32, so that soft edges stay soft.
 
     Args:
         mask: uint8 0..255 or float 0..1, shape (..., H, W).
         size: height and width of the copy.
+        kept_rows, full_height: as for `resize_image`.
     Returns:
         float32 in [0, 1], shape (..., *size).
     """
-    top, bottom, y = _taps(mask.shape[-2], size[0], mask.device)
+    top, bottom, y = _row_taps(mask, size, kept_rows, full_height)
     left, right, x = _taps(mask.shape[-1], size[1], mask.device)
 
     def row(index: Tensor) -> Tensor:
@@ -251,6 +264,15 @@ def resize_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
         return lines[..., left] * (1 - x) + lines[..., right] * x
 
     return row(top) * (1 - y[:, None]) + row(bottom) * y[:, None]
+
+
+def _row_taps(
+    image: Tensor, size: Sequence[int], kept_rows: Tensor | None, full_height: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    top, bottom, y = _taps(image.shape[-2] if full_height is None else full_height, size[0], image.device)
+    if kept_rows is not None:
+        top, bottom = torch.searchsorted(kept_rows, top), torch.searchsorted(kept_rows, bottom)
+    return top, bottom, y
 
 
 def _taps(length: int, samples: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

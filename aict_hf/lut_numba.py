@@ -246,12 +246,12 @@ def _kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: int, interl
                         low, high = all_heights[above, channel, j, n], all_heights[below, channel, j, n]
                         heights[channel, j, n] = low + t * (high - low)
 
-            row = np.uintp(first_row + y) * width * step
+            begins = np.uintp(first_row + y) * width * step  # the row, in the flat arrays
             for x in range(start, stop):
                 weight[x] = np.float32(mask[y, x]) * mask_to_unit * strength
-                intensity[0, x] = np.float32(source[row + step * x]) * to_unit
-                intensity[1, x] = np.float32(source[row + step * x + plane]) * to_unit
-                intensity[2, x] = np.float32(source[row + step * x + plane + plane]) * to_unit
+                intensity[0, x] = np.float32(source[begins + step * x]) * to_unit
+                intensity[1, x] = np.float32(source[begins + step * x + plane]) * to_unit
+                intensity[2, x] = np.float32(source[begins + step * x + plane + plane]) * to_unit
             for cell in range(left, right):
                 if active[cell]:
                     begin = first_columns[cell]
@@ -270,7 +270,7 @@ def _kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: int, interl
                         )
             for x in range(start, stop):
                 for channel in range(np.uintp(3)):
-                    place = row + step * x + plane * channel
+                    place = begins + step * x + plane * channel
                     before = np.float32(source[place])
                     blended = weight[x] * (output[channel, x] * scale) + (one - weight[x]) * before
                     after = level(np.int32(blended + half)) if integer else level(blended)

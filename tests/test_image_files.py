@@ -205,13 +205,17 @@ def test_missing_files_and_folders_are_named(tmp_path):
         read_image(tmp_path)
 
 
-def test_truncated_sixteen_bit_files_are_named(tmp_path):
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_truncated_sixteen_bit_files_are_named(tmp_path, name):
     values = np.random.default_rng(0).integers(0, 65536, (50, 60, 3), dtype=np.uint16)
-    write_image(tmp_path / "a.png", ImageFile(values))
-    whole = (tmp_path / "a.png").read_bytes()
-    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"a\.png: cannot be decoded"):
-        read_image(tmp_path / "a.png")
+    if name == "a.tif":
+        tifffile.imwrite(tmp_path / name, values, photometric="rgb", rowsperstrip=5)  # its directory comes first
+    else:
+        write_image(tmp_path / name, ImageFile(values))
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=rf"{name}: cannot be decoded"):
+        read_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])

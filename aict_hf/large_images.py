@@ -1,0 +1,178 @@
+"""TIFF files larger than memory, harmonized a strip of rows at a time (libvips: `pip install "aict_hf[16bit]"`).
+
+Two passes: the first collects the rows the network's low-resolution copy is made of, the second recolours strip after
+strip. Between them and the finished file lies a raw copy of the pixels, in the folder of the output.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .atomic_write import atomic_file
+from .errors import InputError
+from .image_files import DEFAULT_MAX_MEGAPIXELS, check_pixel_count
+from .image_processing_aict import AICTImageProcessor, resize_image, resize_mask, sampled_rows
+from .lut import apply_luts
+from .modeling_aict import AICTModel
+
+if TYPE_CHECKING:
+    import pyvips
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+STRIP_PIXELS = 4_000_000  # held at a time
+LARGE_MEGAPIXELS = 100.0  # smaller photos are harmonized in memory
+DTYPES = {"uchar": np.uint8, "ushort": np.uint16}
+
+
+def is_large_tiff(composite: Path, mask: Path | None, output: Path) -> bool:
+    """Whether a photo is one for `harmonize_large_tiff`: over 100 megapixels, TIFF in and out, and a mask of its size.
+
+    Only what can be read from the top to the bottom: RGB (with alpha, too) of 8 or 16 bits, not to be turned upright,
+    and a gray mask of 8 bits. False, too, where libvips is missing or a file cannot be read.
+    """
+    if mask is None or composite.suffix.lower() not in TIFF_SUFFIXES or output.suffix.lower() not in TIFF_SUFFIXES:
+        return False
+    try:
+        photo, foreground = _open(composite), _open(mask)
+    except InputError:
+        return False
+    return (
+        photo.width * photo.height > LARGE_MEGAPIXELS * 1e6
+        and photo.format in DTYPES
+        and photo.interpretation in ("srgb", "rgb", "rgb16")
+        and photo.bands in (3, 4)
+        and (foreground.width, foreground.height) == (photo.width, photo.height)
+        and (foreground.format, foreground.bands) == ("uchar", 1)
+        and _upright(photo)
+        and _upright(foreground)
+    )
+
+
+@torch.inference_mode()
+def harmonize_large_tiff(
+    composite: Path,
+    mask: Path,
+    output: Path,
+    model: AICTModel,
+    processor: AICTImageProcessor,
+    *,
+    strength: float = 1.0,
+    invert_mask: bool = False,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    progress: bool = False,
+) -> bool:
+    """Harmonize a TIFF file of any size; the result is a tiled TIFF, deflate, with the photo's colour profile and EXIF.
+
+    Args:
+        composite, mask, output: files for which `is_large_tiff` holds.
+        model, processor: a checkpoint's two parts.
+        strength: share of the change to apply, 0 to 1.
+        invert_mask: fit the background to the foreground instead.
+        max_megapixels: refuse larger images; no question of memory here.
+        progress: show progress bars.
+    Returns:
+        whether the mask has any foreground; the file is written either way.
+    Raises:
+        InputError: if a file is damaged or too large, or the output cannot be written.
+    """
+    photo = _open(composite)
+    width, height, dtype = photo.width, photo.height, DTYPES[photo.format]
+    check_pixel_count(composite, width, height, max_megapixels)
+    shape = (processor.size["height"], processor.size["width"])
+    kept = sampled_rows(height, shape[0])
+    wanted = kept.numpy()
+    lines, mask_lines, any_foreground = [], [], False
+    for top, pixels, weights in _strips(composite, mask, invert_mask, "reading", progress):
+        inside = wanted[(wanted >= top) & (wanted < top + len(pixels))] - top
+        lines.append(pixels[inside, :, :3])
+        mask_lines.append(weights[inside])
+        any_foreground |= bool(weights.any())
+    rows = {"kept_rows": kept, "full_height": height}
+    image = resize_image(torch.from_numpy(np.concatenate(lines)).permute(2, 0, 1), shape, **rows).float() / 255
+    small_mask = resize_mask(torch.from_numpy(np.concatenate(mask_lines))[None], shape, **rows)
+    del lines, mask_lines
+    inputs = (tensor[None].to(model.device) for tensor in (image, small_mask))
+    outputs = model(*inputs, return_harmonized=False)
+    knots, color_lut = outputs.knots.cpu(), outputs.color_lut.cpu()
+
+    with atomic_file(output) as partial, tempfile.NamedTemporaryFile(prefix=".aict-", dir=output.parent) as raw:
+        for top, pixels, weights in _strips(composite, mask, invert_mask, "harmonizing", progress):
+            rgb = torch.from_numpy(np.ascontiguousarray(pixels[:, :, :3])).permute(2, 0, 1)[None]
+            foreground = torch.from_numpy(weights)[None, None]
+            apply_luts(rgb, foreground, knots, color_lut, strength=strength, out=rgb, top=top, full_height=height)
+            pixels[:, :, :3] = rgb[0].permute(1, 2, 0).numpy()
+            raw.write(pixels.tobytes())
+        raw.flush()
+        _write(partial, Path(raw.name), photo, width, height, dtype)
+    return any_foreground
+
+
+def _strips(
+    composite: Path, mask: Path, invert_mask: bool, title: str, progress: bool
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """The number of each strip's first row, its pixels (rows, W, bands) and its mask (rows, W), from top to bottom."""
+    import pyvips
+
+    photo, foreground = _open(composite), _open(mask)
+    regions = pyvips.Region.new(photo), pyvips.Region.new(foreground)
+    rows = max(1, STRIP_PIXELS // photo.width)
+    with tqdm(total=photo.height, unit="row", desc=title, disable=not progress, leave=False) as bar:
+        for top in range(0, photo.height, rows):
+            count = min(rows, photo.height - top)
+            try:
+                pixels, weights = (region.fetch(0, top, photo.width, count) for region in regions)
+            except pyvips.Error as error:
+                reason = f"cannot be decoded ({_line(error)}); are both files complete?"
+                raise InputError(f"{composite}: {reason}") from error
+            levels = np.frombuffer(pixels, DTYPES[photo.format]).reshape(count, photo.width, photo.bands).copy()
+            share = np.frombuffer(weights, np.uint8).reshape(count, photo.width)
+            yield top, levels, 255 - share if invert_mask else share.copy()
+            bar.update(count)
+
+
+def _write(path: Path, raw: Path, photo: "pyvips.Image", width: int, height: int, dtype: type) -> None:
+    import pyvips
+
+    size = np.dtype(dtype).itemsize
+    try:
+        pixels = pyvips.Image.rawload(str(raw), width, height, photo.bands * size, access="sequential")
+        pixels = pixels.copy(
+            bands=photo.bands,
+            format=photo.format,
+            interpretation=photo.interpretation,
+            xres=photo.xres,
+            yres=photo.yres,
+        )
+        for name in ("icc-profile-data", "exif-data", "xmp-data"):
+            if photo.get_typeof(name):
+                pixels.set_type(pyvips.GValue.blob_type, name, photo.get(name))
+        pixels.tiffsave(str(path), compression="deflate", predictor="horizontal", tile=True, bigtiff=True)
+    except pyvips.Error as error:
+        raise OSError(_line(error)) from error
+
+
+def _open(path: Path) -> "pyvips.Image":
+    try:
+        import pyvips
+    except (ImportError, OSError) as error:
+        raise InputError(f"{path}: images of this size need libvips; pip install 'aict_hf[16bit]'") from error
+    try:
+        return pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error", revalidate=True)
+    except pyvips.Error as error:
+        raise InputError(f"{path}: cannot be opened ({_line(error)})") from error
+
+
+def _upright(image: "pyvips.Image") -> bool:
+    return not image.get_typeof("orientation") or image.get("orientation") == 1
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+__all__ = ["harmonize_large_tiff", "is_large_tiff"]
