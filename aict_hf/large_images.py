@@ -1,10 +1,11 @@
-"""TIFF files larger than memory, harmonized a strip of rows at a time (libvips: `pip install "aict_hf[16bit]"`).
+"""TIFF files larger than memory, harmonized a strip of rows at a time (`pip install "aict_hf[large]"`).
+
+libvips reads them, tifffile writes the result, for libvips would want it as a whole.
 
 Two passes: the first collects the rows the network's low-resolution copy is made of, the second recolours strip after
-strip. Between them and the finished file lies a raw copy of the pixels, in the folder of the output.
+strip.
 """
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
     import pyvips
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-STRIP_PIXELS = 4_000_000  # held at a time
+TILE = 256  # side of the result's tiles, and rows held at a time
 LARGE_MEGAPIXELS = 100.0  # smaller photos are harmonized in memory
-DTYPES = {"uchar": np.uint8, "ushort": np.uint16}
+DTYPES: dict[str, type[np.unsignedinteger]] = {"uchar": np.uint8, "ushort": np.uint16}
 
 
 def is_large_tiff(composite: Path, mask: Path | None, output: Path) -> bool:
     """Whether a photo is one for `harmonize_large_tiff`: over 100 megapixels, TIFF in and out, and a mask of its size.
 
     Only what can be read from the top to the bottom: RGB (with alpha, too) of 8 or 16 bits, not to be turned upright,
-    and a gray mask of 8 bits. False, too, where libvips is missing or a file cannot be read.
+    and a gray mask of 8 bits. False, too, where the extra is missing or a file cannot be read.
     """
     if mask is None or composite.suffix.lower() not in TIFF_SUFFIXES or output.suffix.lower() not in TIFF_SUFFIXES:
         return False
@@ -66,7 +67,9 @@ def harmonize_large_tiff(
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     progress: bool = False,
 ) -> bool:
-    """Harmonize a TIFF file of any size; the result is a tiled TIFF, deflate, with the photo's colour profile and EXIF.
+    """Harmonize a TIFF file of any size; the result is a tiled TIFF, deflate, with the photo's colour profile.
+
+    Its EXIF is not kept.
 
     Args:
         composite, mask, output: files for which `is_large_tiff` holds.
@@ -80,6 +83,8 @@ def harmonize_large_tiff(
     Raises:
         InputError: if a file is damaged or too large, or the output cannot be written.
     """
+    import tifffile
+
     photo = _open(composite)
     width, height, dtype = photo.width, photo.height, DTYPES[photo.format]
     check_pixel_count(composite, width, height, max_megapixels)
@@ -87,7 +92,7 @@ def harmonize_large_tiff(
     kept = sampled_rows(height, shape[0])
     wanted = kept.numpy()
     lines, mask_lines, any_foreground = [], [], False
-    for top, pixels, weights in _strips(composite, mask, invert_mask, "reading", progress):
+    for top, pixels, weights in _strips(composite, mask, invert_mask, TILE, "reading", progress):
         inside = wanted[(wanted >= top) & (wanted < top + len(pixels))] - top
         lines.append(pixels[inside, :, :3])
         mask_lines.append(weights[inside])
@@ -100,27 +105,45 @@ def harmonize_large_tiff(
     outputs = model(*inputs, return_harmonized=False)
     knots, color_lut = outputs.knots.cpu(), outputs.color_lut.cpu()
 
-    with atomic_file(output) as partial, tempfile.NamedTemporaryFile(prefix=".aict-", dir=output.parent) as raw:
-        for top, pixels, weights in _strips(composite, mask, invert_mask, "harmonizing", progress):
+    def harmonized_tiles() -> Iterator[np.ndarray]:
+        """The result's tiles, row after row of them from the left to the right; smaller ones at the edges."""
+        for top, pixels, weights in _strips(composite, mask, invert_mask, TILE, "harmonizing", progress):
             rgb = torch.from_numpy(np.ascontiguousarray(pixels[:, :, :3])).permute(2, 0, 1)[None]
             foreground = torch.from_numpy(weights)[None, None]
             apply_luts(rgb, foreground, knots, color_lut, strength=strength, out=rgb, top=top, full_height=height)
             pixels[:, :, :3] = rgb[0].permute(1, 2, 0).numpy()
-            raw.write(pixels.tobytes())
-        raw.flush()
-        _write(partial, Path(raw.name), photo, width, height, dtype)
+            for left in range(0, width, TILE):
+                yield np.ascontiguousarray(pixels[:, left : left + TILE])
+
+    with atomic_file(output) as partial:
+        tifffile.imwrite(
+            partial,
+            harmonized_tiles(),
+            shape=(height, width, photo.bands),
+            dtype=dtype,
+            tile=(TILE, TILE),
+            photometric="rgb",
+            extrasamples=["unassalpha"] if photo.bands == 4 else None,
+            compression="zlib",
+            predictor=True,
+            bigtiff=height * width * photo.bands * np.dtype(dtype).itemsize > 2**31,
+            resolution=(10 * photo.xres, 10 * photo.yres),
+            resolutionunit="centimeter",
+            iccprofile=photo.get("icc-profile-data") if photo.get_typeof("icc-profile-data") else None,
+            software=False,
+            metadata=None,
+        )
     return any_foreground
 
 
 def _strips(
-    composite: Path, mask: Path, invert_mask: bool, title: str, progress: bool
+    composite: Path, mask: Path, invert_mask: bool, rows: int, title: str, progress: bool
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """The number of each strip's first row, its pixels (rows, W, bands) and its mask (rows, W), from top to bottom."""
     import pyvips
 
     photo, foreground = _open(composite), _open(mask)
     regions = pyvips.Region.new(photo), pyvips.Region.new(foreground)
-    rows = max(1, STRIP_PIXELS // photo.width)
     with tqdm(total=photo.height, unit="row", desc=title, disable=not progress, leave=False) as bar:
         for top in range(0, photo.height, rows):
             count = min(rows, photo.height - top)
@@ -135,32 +158,12 @@ def _strips(
             bar.update(count)
 
 
-def _write(path: Path, raw: Path, photo: "pyvips.Image", width: int, height: int, dtype: type) -> None:
-    import pyvips
-
-    size = np.dtype(dtype).itemsize
-    try:
-        pixels = pyvips.Image.rawload(str(raw), width, height, photo.bands * size, access="sequential")
-        pixels = pixels.copy(
-            bands=photo.bands,
-            format=photo.format,
-            interpretation=photo.interpretation,
-            xres=photo.xres,
-            yres=photo.yres,
-        )
-        for name in ("icc-profile-data", "exif-data", "xmp-data"):
-            if photo.get_typeof(name):
-                pixels.set_type(pyvips.GValue.blob_type, name, photo.get(name))
-        pixels.tiffsave(str(path), compression="deflate", predictor="horizontal", tile=True, bigtiff=True)
-    except pyvips.Error as error:
-        raise OSError(_line(error)) from error
-
-
 def _open(path: Path) -> "pyvips.Image":
     try:
         import pyvips
+        import tifffile  # noqa: F401  both or none
     except (ImportError, OSError) as error:
-        raise InputError(f"{path}: images of this size need libvips; pip install 'aict_hf[16bit]'") from error
+        raise InputError(f"{path}: images of this size need libvips; pip install 'aict_hf[large]'") from error
     try:
         return pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error", revalidate=True)
     except pyvips.Error as error:

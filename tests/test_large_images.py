@@ -15,7 +15,7 @@ pytest.importorskip("pyvips")
 @pytest.fixture(autouse=True)
 def small_strips(monkeypatch):
     monkeypatch.setattr(large_images, "LARGE_MEGAPIXELS", 0.01)
-    monkeypatch.setattr(large_images, "STRIP_PIXELS", 5000)
+    monkeypatch.setattr(large_images, "TILE", 64)
 
 
 def write_pair(folder, dtype=np.uint8, bands=3, **options):
