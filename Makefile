@@ -31,6 +31,8 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev  ## the figures of the README
 	$(BIN)/python benchmarks/bench_harmonize.py
 	$(BIN)/python benchmarks/bench_training.py
+	$(BIN)/python benchmarks/bench_lut.py --sizes 2048x2048 5120x2880 --maps 64 --ways published reference kernel
+	$(BIN)/python benchmarks/bench_large.py
 
 clean:
 	rm -rf $(VENV) $(OUT)
@@ -41,7 +43,7 @@ $(VENV)/.torch: constraints.txt
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
-	$(PIP) install --quiet -c constraints.txt -e ".[16bit,numba]"
+	$(PIP) install --quiet -c constraints.txt -e ".[16bit,large,numba]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
