@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -5,6 +6,7 @@ from torch.nn import functional as F
 from aict_hf import AICTConfig, AICTModel, apply_luts, foreground_mse
 from aict_hf.conversion import convert_state_dict
 from aict_hf.lut import knots_from_intervals
+from aict_hf.modeling_aict import color_moments
 from aict_hf.published import PublishedNetwork, published_luts
 
 TOLERANCE = 2e-5  # float32, against the published formulation
@@ -228,3 +230,33 @@ def test_labels_must_fit_and_be_floats(model):
         model(**make_inputs(), **(given | {"labels": [given["labels"][0]] * 2}))
     with pytest.raises(ValueError, match="must be floats"):
         model(**make_inputs(), **(given | {"composites": [(p * 255).byte() for p in given["composites"]]}))
+
+
+def test_color_moments_are_those_of_the_weighted_pixels():
+    generator = torch.Generator().manual_seed(0)
+    colors = torch.rand(2, 3, 500, generator=generator) @ torch.rand(500, 500, generator=generator).softmax(0)
+    colors = (colors - colors.amin()) / (colors.amax() - colors.amin())
+    weight = (torch.rand(2, 1, 500, generator=generator) > 0.6).float()
+    result = color_moments(colors, weight)
+    for image in range(2):
+        inside = colors[image][:, weight[image, 0] > 0]
+        np.testing.assert_allclose(result[image, :3], 4 * inside.mean(1) - 2, atol=1e-3)
+        np.testing.assert_allclose(result[image, 3:6], 8 * inside.std(1, correction=0) - 1.6, atol=1e-3)
+        pairs = np.corrcoef(inside)[[0, 0, 1], [1, 2, 2]]
+        np.testing.assert_allclose(result[image, 6:9], 2 * pairs - 1.4, atol=2e-2)
+        skewness = ((inside - inside.mean(1, keepdim=True)) ** 3).mean(1) / inside.std(1, correction=0) ** 3
+        np.testing.assert_allclose(result[image, 9:], skewness.clamp(-4, 4), atol=2e-2)
+
+
+def test_color_statistics_reach_every_output_and_are_finite(config):
+    config = type(config)(**(config.to_dict() | {"color_statistics": True}))
+    torch.manual_seed(0)
+    model = AICTModel(config).eval()
+    assert sum(p.numel() for p in model.color_statistics.parameters()) > 0
+    image = torch.rand(3, 3, 32, 32)
+    masks = torch.stack([torch.zeros(1, 32, 32), torch.ones(1, 32, 32), torch.rand(1, 32, 32)])
+    image[0] = 0.5  # no spread at all
+    outputs = model(image, masks)
+    assert all(value.isfinite().all() for value in outputs.values())
+    sum(value.sum() for value in outputs.values()).backward()
+    assert all(p.grad.abs().max() > 0 for p in model.color_statistics.parameters())
