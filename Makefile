@@ -31,8 +31,10 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev  ## the figures of the README
 	$(BIN)/python benchmarks/bench_harmonize.py
 	$(BIN)/python benchmarks/bench_training.py
-	$(BIN)/python benchmarks/bench_lut.py --sizes 2048x2048 5120x2880 --maps 64 --ways published reference kernel
+	$(BIN)/python benchmarks/bench_lut.py --sizes 2048x2048 5120x2880 --dtypes uint8 --maps 64 \
+		--ways published reference kernel
 	$(BIN)/python benchmarks/bench_large.py
+	$(BIN)/python benchmarks/efficiency_table.py
 
 clean:
 	rm -rf $(VENV) $(OUT)

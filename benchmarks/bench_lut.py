@@ -10,7 +10,6 @@ it held before the call, the result included in neither.
 
 import argparse
 import functools
-import gc
 import itertools
 import platform
 import statistics
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from peak_memory import extra_memory
 from torch import Tensor
 from tqdm import tqdm
 
@@ -78,25 +78,6 @@ def seconds_of(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def status(field: str) -> int:
-    """A figure of this process in bytes, from Linux."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024
-
-
-def extra_memory(run: Callable[[], Tensor]) -> int:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        result = run()
-        return torch.cuda.max_memory_allocated() - before - result.nbytes
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak
-    before = status("VmRSS")
-    result = run()
-    return max(0, status("VmHWM") - before - result.nbytes)
-
-
 def spread(values: list[float]) -> str:
     return f"{statistics.median(values) * 1e3:.1f} ({min(values) * 1e3:.1f} to {max(values) * 1e3:.1f})"
 
@@ -121,7 +102,7 @@ for size, dtype_name, percent in tqdm(cases, unit="case", leave=False):
     runs |= {way: functools.partial(WAYS[way], composite, mask, knots, color_lut) for way in arguments.ways}
     times: dict[str, list[float]] = {way: [] for way in runs}
     with torch.inference_mode():
-        memory = {way: (run(), extra_memory(run))[1] for way, run in runs.items()}
+        memory = {way: (run(), extra_memory(run, device))[1] - composite.nbytes for way, run in runs.items()}
         for _ in range(arguments.runs):
             for way, run in runs.items():
                 times[way].append(seconds_of(run))
@@ -130,7 +111,7 @@ for size, dtype_name, percent in tqdm(cases, unit="case", leave=False):
         ratio = f"{middle['published'] / middle[way]:.1f}" if "published" in middle else ""
         rows.append(
             f"| {size} | {dtype_name} | {percent} % | {kernel_name if way == 'kernel' else way} | {spread(times[way])} "
-            f"| {ratio} | {middle[way] / middle['copy']:.1f} | {memory[way] / 2**20:.0f} |"
+            f"| {ratio} | {middle[way] / middle['copy']:.1f} | {max(0, memory[way]) / 2**20:.0f} |"
         )
 
 name = (
