@@ -1,5 +1,9 @@
 """Triton's kernels, on a GPU where there is one and in Triton's interpreter where there is none (see conftest.py)."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from test_lut import make_maps, make_pixels
@@ -84,6 +88,31 @@ def test_gradients_are_the_references_and_the_same_every_time():
     for mine, expected, repeated in zip(ours, theirs, again, strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-5)
         assert torch.equal(mine, repeated)
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from aict_hf import lut_triton
+TYPES = {"mask": "*u8", "strength": "fp32", "first_rows": "*i32", "first_columns": "*i32"} | dict.fromkeys(
+    ("composite", "out", "gradient", "sums", "knots", "color_lut", "row_fractions", "column_fractions"), "*fp32"
+)
+CONSTANTS = {"SCALE": 1.0, "MASK_SCALE": 255.0, "KNOTS": 9, "NODES": 8, "ROUND": False, "BLOCK_Y": 8, "BLOCK_X": 32}
+for kernel in (lut_triton._blend_kernel, lut_triton._gradient_kernel):
+    constants = {name: value for name, value in CONSTANTS.items() if name in kernel.arg_names}
+    types = {name: "constexpr" if name in constants else TYPES.get(name, "i32") for name in kernel.arg_names}
+    source = ASTSource(fn=kernel, signature=types, constexprs=constants)
+    assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+"""
+
+
+def test_kernels_compile_for_a_gpu_that_is_not_there():
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    result = subprocess.run(
+        [sys.executable, "-c", COMPILE], capture_output=True, text=True, check=False, env=environment, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.gpu
