@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .errors import InputError
+from .errors import InputError, one_line
 from .image_files import DEFAULT_MAX_MEGAPIXELS
 
 app = typer.Typer(
@@ -132,7 +132,7 @@ def convert(
                 raise ValueError(f"unknown fields {', '.join(unknown)}")
             aict_config = AICTConfig(**fields)
         except (OSError, ValueError, TypeError, StrictDataclassError) as error:
-            raise InputError(f"{config}: is no AICT configuration ({' '.join(str(error).split())})") from error
+            raise InputError(f"{config}: is no AICT configuration ({one_line(error)})") from error
     convert_checkpoint(checkpoint, out_dir, config=aict_config, dtype=dtype.value)
     typer.echo(f"wrote {out_dir}")
 

@@ -5,4 +5,9 @@ class InputError(ValueError):
     """Bad input: says what was expected, what came and what to do. The command line prints it as its one line."""
 
 
-__all__ = ["InputError"]
+def one_line(error: BaseException) -> str:
+    """What an exception says, without line breaks: libraries wrap theirs for the terminal."""
+    return " ".join(str(error).split())
+
+
+__all__ = ["InputError", "one_line"]

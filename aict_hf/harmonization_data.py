@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from .errors import InputError
+from .errors import InputError, one_line
 from .image_files import IMAGE_SUFFIXES, read_image
 from .recoloring import RecoloringOptions, recolor_foreground
 
@@ -162,7 +162,7 @@ def stream_photos(
             stream = datasets.load_dataset(name, split=split, streaming=True)
         columns = list(stream.features or next(iter(stream)))
     except (OSError, ValueError, IndexError, StopIteration, datasets.exceptions.DatasetsError) as error:
-        raise InputError(f"{name}: cannot be opened as a dataset ({' '.join(str(error).split())})") from error
+        raise InputError(f"{name}: cannot be opened as a dataset ({one_line(error)})") from error
     for column in (image_column, mask_column):
         if column not in columns:
             raise InputError(f"{name}: has the columns {', '.join(columns)}; expected {column} among them")

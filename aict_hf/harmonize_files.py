@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from .errors import InputError
+from .errors import InputError, one_line
 from .image_files import (
     DEFAULT_MAX_MEGAPIXELS,
     IMAGE_SUFFIXES,
@@ -149,7 +149,7 @@ def harmonize_files(
             for (job, photo, _), result in zip(batch, results, strict=True):
                 try:
                     if isinstance(result, Exception):
-                        raise InputError(f"{job.composite}: {' '.join(str(result).split()) or type(result).__name__}")
+                        raise InputError(f"{job.composite}: {one_line(result) or type(result).__name__}")
                     write_image(job.output, replace(photo, pixels=result))
                     report.written += 1
                 except InputError as error:

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from .atomic_write import atomic_file
-from .errors import InputError
+from .errors import InputError, one_line
+from .exif import append_exif, exif_block
 
 DEFAULT_MAX_MEGAPIXELS = 200.0
 OUTPUT_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -26,15 +27,6 @@ _MODES = {
     "WEBP": ("RGBA", "RGB"),
     "TIFF": ("RGBA", "RGB", "L", "LA"),
 }
-# How pixels lie in a TIFF file, true of the file that was read alone, and blocks in it that are no EXIF.
-_TIFF_LAYOUT_TAGS = frozenset(
-    (
-        *range(254, 260), 262, 266, 273, *range(277, 280), 284, 292, 293, 317, 320, *range(322, 326), 330,
-        *range(332, 335), *range(336, 342), 347, *range(529, 533), 700, 33723, 34377, ExifTags.Base.InterColorProfile,
-    )
-)  # fmt: skip
-
-
 _PIXEL_LIMIT = threading.Lock()
 
 
@@ -75,7 +67,7 @@ def read_image(path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_M
     try:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: is empty; expected an image")
-        with _open(path) as image:
+        with open_image(path) as image:
             width, height = image.size
             check_pixel_count(path, width, height, max_megapixels)
             frames = getattr(image, "n_frames", 1)
@@ -83,7 +75,7 @@ def read_image(path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_M
                 raise InputError(f"{path}: holds {frames} images; save the one you mean to a file of its own")
             sixteen_bit = _is_sixteen_bit(image)
             pixels = _decode_sixteen_bit(path) if sixteen_bit else ImageOps.exif_transpose(image)
-            read = ImageFile(pixels, image.info.get("icc_profile"), _exif_bytes(image))
+            read = ImageFile(pixels, image.info.get("icc_profile"), exif_block(image))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; check the path") from error
     except UnidentifiedImageError as error:
@@ -167,12 +159,12 @@ def write_image(path: str | os.PathLike, image: ImageFile) -> None:
                 options = {} if format_name == "PNG" else {"quality": 95}
                 pixels.save(partial, format=format_name, icc_profile=icc_profile, exif=exif, **options)
             if format_name == "TIFF" and exif:
-                _append_exif(partial, exif)
+                append_exif(partial, exif)
         except (ValueError, TypeError, struct.error) as error:
             raise InputError(f"{path}: cannot be encoded ({error})") from error
 
 
-def _open(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     """Image.open without Pillow's own pixel limit, which lies below ours and is one for the whole process."""
     with _PIXEL_LIMIT:
         limit = Image.MAX_IMAGE_PIXELS
@@ -181,18 +173,6 @@ def _open(path: Path) -> Image.Image:
             return Image.open(path)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-def _exif_bytes(image: Image.Image) -> bytes | None:
-    """The EXIF block without orientation (also in `image`, so only after it is turned upright) and TIFF layout."""
-    try:
-        exif = image.getexif()
-        exif.pop(ExifTags.Base.Orientation, None)
-        for tag in _TIFF_LAYOUT_TAGS:
-            exif.pop(tag, None)
-        return exif.tobytes() if len(exif) else None
-    except Exception:  # of many kinds; a damaged block must not cost the photo
-        return None
 
 
 def _from_inks(image: ImageFile) -> ImageFile:
@@ -230,9 +210,7 @@ def _decode_sixteen_bit(path: Path) -> np.ndarray:
         image = pyvips.Image.new_from_file(str(path), fail_on="error", revalidate=True).autorot()
         pixels = image.numpy()
     except pyvips.Error as error:
-        raise InputError(
-            f"{path}: cannot be decoded ({' '.join(str(error).split())}); is the file complete?"
-        ) from error
+        raise InputError(f"{path}: cannot be decoded ({one_line(error)}); is the file complete?") from error
     if image.format != "ushort" or image.interpretation == "cmyk" or image.bands > 4:
         raise InputError(
             f"{path}: has {image.bands} bands of {image.format} ({image.interpretation}); expected 16-bit gray or RGB"
@@ -253,38 +231,7 @@ def _encode_sixteen_bit(path: Path, pixels: np.ndarray, icc_profile: bytes | Non
     try:
         image.write_to_file(str(path), **({"compression": "deflate"} if is_tiff else {}))
     except pyvips.Error as error:
-        raise OSError(" ".join(str(error).split())) from error
-
-
-def _append_exif(path: Path, exif: bytes) -> None:
-    """Give a TIFF file EXIF tags: a new directory at its end, with the old entries and the new ones.
-
-    libvips does not write them to TIFF, Pillow fails at most of them.
-
-    Source: TIFF 6.0, section 2.
-    """
-    tags = Image.Exif()
-    tags.load(exif)
-    with path.open("r+b") as file:
-        order = "<" if file.read(2) == b"II" else ">"
-        file.seek(4)
-        file.seek(*struct.unpack(f"{order}L", file.read(4)))
-        entries = file.read(12 * struct.unpack(f"{order}H", file.read(2))[0])
-
-        start = file.seek(0, os.SEEK_END)
-        start += file.write(b"\0" * (start % 2))  # directories start at even offsets
-        added = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0" if order == "<" else b"MM\0*\0\0\0\0")
-        for tag in tags:
-            added[tag] = tags.get_ifd(tag) or tags[tag]
-        block = added.tobytes(start)
-        start += file.write(block + b"\0" * (len(block) % 2))
-
-        entries = block[2 : 2 + 12 * len(added)] + entries
-        by_tag = {entries[i : i + 2]: entries[i : i + 12] for i in range(0, len(entries), 12)}
-        ordered = sorted(by_tag.values(), key=lambda entry: struct.unpack(f"{order}H", entry[:2]))
-        file.write(struct.pack(f"{order}H", len(ordered)) + b"".join(ordered) + struct.pack(f"{order}L", 0))
-        file.seek(4)
-        file.write(struct.pack(f"{order}L", start))
+        raise OSError(one_line(error)) from error
 
 
 __all__ = [
@@ -293,6 +240,7 @@ __all__ = [
     "OUTPUT_FORMATS",
     "ImageFile",
     "check_pixel_count",
+    "open_image",
     "output_format",
     "read_image",
     "write_image",

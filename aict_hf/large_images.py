@@ -15,8 +15,10 @@ import torch
 from tqdm import tqdm
 
 from .atomic_write import atomic_file
-from .errors import InputError
-from .image_files import DEFAULT_MAX_MEGAPIXELS, check_pixel_count
+from .errors import InputError, one_line
+from .exif import MAX_SIZE as MAX_EXIF_FILE
+from .exif import append_exif, exif_block
+from .image_files import DEFAULT_MAX_MEGAPIXELS, check_pixel_count, open_image
 from .image_processing_aict import AICTImageProcessor, resize_image, resize_mask, sampled_rows
 from .lut import apply_luts
 from .modeling_aict import AICTModel
@@ -67,9 +69,9 @@ def harmonize_large_tiff(
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     progress: bool = False,
 ) -> bool:
-    """Harmonize a TIFF file of any size; the result is a tiled TIFF, deflate, with the photo's colour profile.
+    """Harmonize a TIFF file of any size; the result is a tiled TIFF, deflate, with the photo's colour profile and EXIF.
 
-    Its EXIF is not kept.
+    A result over 4 GiB is written without EXIF, which has no room for so far an offset.
 
     Args:
         composite, mask, output: files for which `is_large_tiff` holds.
@@ -88,11 +90,13 @@ def harmonize_large_tiff(
     photo = _open(composite)
     width, height, dtype = photo.width, photo.height, DTYPES[photo.format]
     check_pixel_count(composite, width, height, max_megapixels)
+    with open_image(composite) as header:
+        exif = exif_block(header)
     shape = (processor.size["height"], processor.size["width"])
     kept = sampled_rows(height, shape[0])
     wanted = kept.numpy()
     lines, mask_lines, any_foreground = [], [], False
-    for top, pixels, weights in _strips(composite, mask, invert_mask, TILE, "reading", progress):
+    for top, pixels, weights in _strips(composite, mask, invert_mask, "reading", progress):
         inside = wanted[(wanted >= top) & (wanted < top + len(pixels))] - top
         lines.append(pixels[inside, :, :3])
         mask_lines.append(weights[inside])
@@ -107,7 +111,7 @@ def harmonize_large_tiff(
 
     def harmonized_tiles() -> Iterator[np.ndarray]:
         """The result's tiles, row after row of them from the left to the right; smaller ones at the edges."""
-        for top, pixels, weights in _strips(composite, mask, invert_mask, TILE, "harmonizing", progress):
+        for top, pixels, weights in _strips(composite, mask, invert_mask, "harmonizing", progress):
             rgb = torch.from_numpy(np.ascontiguousarray(pixels[:, :, :3])).permute(2, 0, 1)[None]
             foreground = torch.from_numpy(weights)[None, None]
             apply_luts(rgb, foreground, knots, color_lut, strength=strength, out=rgb, top=top, full_height=height)
@@ -133,11 +137,13 @@ def harmonize_large_tiff(
             software=False,
             metadata=None,
         )
+        if exif and partial.stat().st_size <= MAX_EXIF_FILE:
+            append_exif(partial, exif)
     return any_foreground
 
 
 def _strips(
-    composite: Path, mask: Path, invert_mask: bool, rows: int, title: str, progress: bool
+    composite: Path, mask: Path, invert_mask: bool, title: str, progress: bool
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """The number of each strip's first row, its pixels (rows, W, bands) and its mask (rows, W), from top to bottom."""
     import pyvips
@@ -145,12 +151,12 @@ def _strips(
     photo, foreground = _open(composite), _open(mask)
     regions = pyvips.Region.new(photo), pyvips.Region.new(foreground)
     with tqdm(total=photo.height, unit="row", desc=title, disable=not progress, leave=False) as bar:
-        for top in range(0, photo.height, rows):
-            count = min(rows, photo.height - top)
+        for top in range(0, photo.height, TILE):
+            count = min(TILE, photo.height - top)
             try:
                 pixels, weights = (region.fetch(0, top, photo.width, count) for region in regions)
             except pyvips.Error as error:
-                reason = f"cannot be decoded ({_line(error)}); are both files complete?"
+                reason = f"cannot be decoded ({one_line(error)}); are both files complete?"
                 raise InputError(f"{composite}: {reason}") from error
             levels = np.frombuffer(pixels, DTYPES[photo.format]).reshape(count, photo.width, photo.bands).copy()
             share = np.frombuffer(weights, np.uint8).reshape(count, photo.width)
@@ -167,15 +173,11 @@ def _open(path: Path) -> "pyvips.Image":
     try:
         return pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error", revalidate=True)
     except pyvips.Error as error:
-        raise InputError(f"{path}: cannot be opened ({_line(error)})") from error
+        raise InputError(f"{path}: cannot be opened ({one_line(error)})") from error
 
 
 def _upright(image: "pyvips.Image") -> bool:
     return not image.get_typeof("orientation") or image.get("orientation") == 1
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 __all__ = ["harmonize_large_tiff", "is_large_tiff"]

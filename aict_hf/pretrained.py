@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .errors import InputError
+from .errors import InputError, one_line
 from .image_processing_aict import AICTImageProcessor
 from .modeling_aict import AICTModel
 
@@ -41,9 +41,8 @@ def load_checkpoint(
         model, loading = loaded
         processor = AICTImageProcessor.from_pretrained(location)
     except Exception as error:  # of many kinds: no folder, no network, no such repository, broken files, bad config
-        reason = " ".join(str(error).split())
         kind = "cannot be loaded" if Path(location).is_dir() else "is no bundled checkpoint, no folder and no Hub model"
-        raise InputError(f"{location}: {kind} ({reason[:200]}); bundled: {bundled}") from error
+        raise InputError(f"{location}: {kind} ({one_line(error)[:200]}); bundled: {bundled}") from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if loading[problem]:
             names = ", ".join(sorted(str(key) for key in loading[problem])[:3])

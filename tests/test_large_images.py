@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import make_photo
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from aict_hf import large_images
 from aict_hf.errors import InputError
+from aict_hf.exif import append_exif
 from aict_hf.harmonize_files import Job, harmonize_files
 from aict_hf.large_images import harmonize_large_tiff, is_large_tiff
 
@@ -57,12 +58,16 @@ def test_strip_by_strip_is_what_memory_gives(layout, model, processor, tmp_path,
         assert not np.array_equal(ours, photo)
 
 
-def test_profile_and_tiles_are_kept(model, processor, tmp_path):
+def test_profile_exif_and_tiles_are_kept(model, processor, tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     composite, mask, *_ = write_pair(tmp_path, iccprofile=profile)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "A. Photographer"
+    append_exif(composite, exif.tobytes())
     harmonize_large_tiff(composite, mask, tmp_path / "out.tif", model, processor)
     with Image.open(tmp_path / "out.tif") as result:
         assert result.info["icc_profile"] == profile
+        assert result.getexif()[ExifTags.Base.Artist] == "A. Photographer"
     with tifffile.TiffFile(tmp_path / "out.tif") as result:
         assert result.pages[0].is_tiled
     assert {path.name for path in tmp_path.iterdir()} == {"photo.tif", "mask.tif", "out.tif"}

@@ -1,0 +1,81 @@
+"""EXIF blocks: read without what describes the old file, and added to TIFF files written by others."""
+
+import os
+import struct
+from pathlib import Path
+
+from PIL import ExifTags, Image, TiffImagePlugin
+
+# How pixels lie in a TIFF file, true of the file that was read alone, and blocks in it that are no EXIF.
+TIFF_LAYOUT_TAGS = frozenset(
+    (
+        *range(254, 260), 262, 266, 273, *range(277, 280), 284, 292, 293, 317, 320, *range(322, 326), 330,
+        *range(332, 335), *range(336, 342), 347, *range(529, 533), 700, 33723, 34377, ExifTags.Base.InterColorProfile,
+    )
+)  # fmt: skip
+
+MAX_SIZE = 2**32 - 2**24  # bytes of a TIFF file that EXIF can be added to: directories in it have 32-bit offsets
+
+
+def exif_block(image: Image.Image) -> bytes | None:
+    """A photo's EXIF block without orientation and TIFF layout, None where there is none or it is damaged.
+
+    The orientation goes from `image`, too: ask after the photo is turned upright.
+    """
+    try:
+        exif = image.getexif()
+        exif.pop(ExifTags.Base.Orientation, None)
+        for tag in TIFF_LAYOUT_TAGS:
+            exif.pop(tag, None)
+        return exif.tobytes() if len(exif) else None
+    except Exception:  # of many kinds; a damaged block must not cost the photo
+        return None
+
+
+def append_exif(path: Path, exif: bytes) -> None:
+    """Give a TIFF (or BigTIFF) file EXIF tags: a new directory at its end, with the old entries and the new ones.
+
+    libvips does not write them to TIFF, tifffile has no directories within a directory, Pillow fails at most of them.
+
+    Raises:
+        ValueError: if the file is larger than `MAX_SIZE`, or a big-endian BigTIFF.
+    Source: TIFF 6.0, section 2; the BigTIFF specification.
+    """
+    tags = Image.Exif()
+    tags.load(exif)
+    with path.open("r+b") as file:
+        head = file.read(4)
+        order = "<" if head[:2] == b"II" else ">"
+        big = head == b"II+\0"
+        if head == b"MM\0+":
+            raise ValueError(f"{path}: is a big-endian BigTIFF; EXIF can be added to the other kinds of TIFF only")
+        count, offset, entry = ("Q", "Q", 20) if big else ("H", "L", 12)
+        pointer = 8 if big else 4  # where the header says which directory is the first
+
+        def number(code: str, at: int) -> int:
+            file.seek(at)
+            return struct.unpack(order + code, file.read(struct.calcsize(order + code)))[0]
+
+        number_of_entries = number(count, number(offset, pointer))
+        entries = file.read(entry * number_of_entries)
+
+        start = file.seek(0, os.SEEK_END)
+        if start > MAX_SIZE:
+            raise ValueError(f"{path}: is too large to add EXIF to; expected at most {MAX_SIZE} bytes, it has {start}")
+        start += file.write(b"\0" * (start % 2))  # directories start at even offsets
+        added = TiffImagePlugin.ImageFileDirectory_v2((head + bytes(12)) if big else (head + bytes(4)))
+        for tag in tags:
+            added[tag] = tags.get_ifd(tag) or tags[tag]
+        block = added.tobytes(start)
+        start += file.write(block + b"\0" * (len(block) % 2))
+
+        first = struct.calcsize(order + count)
+        entries = block[first : first + entry * len(added)] + entries
+        by_tag = {entries[i : i + 2]: entries[i : i + entry] for i in range(0, len(entries), entry)}
+        ordered = sorted(by_tag.values(), key=lambda item: struct.unpack(f"{order}H", item[:2]))
+        file.write(struct.pack(order + count, len(ordered)) + b"".join(ordered) + struct.pack(order + offset, 0))
+        file.seek(pointer)
+        file.write(struct.pack(order + offset, start))
+
+
+__all__ = ["MAX_SIZE", "append_exif", "exif_block"]
