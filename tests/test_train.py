@@ -67,7 +67,10 @@ def losses(output):
 def start_and_wait(pool, output, steps, **changes):
     """A run in the background that has logged `steps` steps."""
     process = subprocess.Popen(
-        [sys.executable, *command(pool, output, **changes)], env=environment(pool.parent), stderr=subprocess.DEVNULL
+        [sys.executable, *command(pool, output, **changes)],
+        env=environment(pool.parent),
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + PATIENCE
     while not ((output / "log.csv").exists() and len((output / "log.csv").read_text().splitlines()) > steps):
@@ -94,9 +97,11 @@ def test_a_killed_run_resumes_to_the_same_losses(pool, tmp_path, changes):
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[1])
 
 
-def test_sigterm_saves_and_exits_cleanly(pool, tmp_path):
-    process = start_and_wait(pool, tmp_path / "out", 2, max_train_steps=100_000, checkpointing_steps=100_000)
-    process.terminate()
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["process", "group"])
+def test_sigterm_saves_and_exits_cleanly(send, pool, tmp_path):
+    changes = {"max_train_steps": 100_000, "checkpointing_steps": 100_000, "dataloader_num_workers": 1}
+    process = start_and_wait(pool, tmp_path / "out", 2, **changes)
+    send(process.pid, signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
     [checkpoint] = (tmp_path / "out").glob("checkpoint-*")
     assert int(checkpoint.name.rpartition("-")[2]) == max(losses(tmp_path / "out"))

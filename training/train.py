@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, foreground_mse, harmonization_loss
 from aict_hf.atomic_write import atomic_file
-from aict_hf.errors import InputError
+from aict_hf.errors import InputError, one_line
 from aict_hf.harmonization_data import (
     MaskedPhoto,
     Sample,
@@ -139,7 +139,7 @@ def parse_arguments() -> argparse.Namespace:
         try:
             values = yaml.safe_load(first.config.read_text())
         except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"{first.config}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+            raise InputError(f"{first.config}: cannot be read as YAML ({one_line(error)})") from error
         unknown = set(values) - set(vars(first)) - {"config"}
         if unknown:
             raise InputError(f"{first.config}: unknown arguments {', '.join(sorted(unknown))}")
@@ -202,6 +202,12 @@ def collate(items: list[dict]) -> dict:
     batch = {key: [item[key] for item in items] for key in items[0]}
     batch["broken"] = [line for lines in batch["broken"] for line in lines]
     return batch
+
+
+def prepare_worker(_: int) -> None:
+    cv2.setNumThreads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the training process decides when to end
+        signal.signal(number, signal.SIG_IGN)
 
 
 def losses(model, batch: dict, size: int, arguments: argparse.Namespace, device: torch.device):
@@ -435,7 +441,7 @@ def main() -> None:
         try:
             model = AICTModel(AICTConfig(**json.loads(arguments.model_config)))
         except (ValueError, TypeError, StrictDataclassError) as error:
-            raise InputError(f"--model_config is no AICT configuration ({' '.join(str(error).split())})") from error
+            raise InputError(f"--model_config is no AICT configuration ({one_line(error)})") from error
         processor = AICTImageProcessor(size=model.config.image_size)
     size = arguments.resolution or model.config.image_size
     if size % model.config.patch_size:
@@ -485,7 +491,7 @@ def main() -> None:
         num_workers=arguments.dataloader_num_workers,
         collate_fn=collate,
         generator=torch.Generator().manual_seed(arguments.seed),  # so that it takes nothing from the training's numbers
-        worker_init_fn=lambda _: cv2.setNumThreads(1),
+        worker_init_fn=prepare_worker,
         persistent_workers=arguments.dataloader_num_workers > 0,
     )
     if not arguments.dataset_name:  # a stream is shared out by its shards
