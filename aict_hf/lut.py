@@ -180,7 +180,7 @@ def _slope(nodes: Tensor, values: Tensor) -> Tensor:
 def _scatter(gradient: Tensor, values: Tensor, positions: Tensor, maps: Tensor) -> Tensor:
     """The transpose of looking `values` up in `maps`: each pixel's gradient shared out among the nodes around it."""
     position = values.clamp(0, 1) * (maps.shape[2] - 1)
-    hats = [(1 - (position - node).abs()).clamp(min=0) for node in range(maps.shape[2])]
+    hats = [_hat(position, node) for node in range(maps.shape[2])]
     nodes = (gradient[:, :, None] * torch.stack(hats, dim=2)).flatten(1, 2)
     grid = positions.expand(maps.shape[0], -1, -1, -1)
     # bilinear, border, align_corners: as _interpolate
@@ -217,8 +217,13 @@ def look_up(nodes: Tensor, values: Tensor) -> Tensor:
     position = values.clamp(0, 1) * (nodes.shape[2] - 1)
     result = torch.zeros_like(position)
     for node in range(nodes.shape[2]):
-        result = result + nodes[:, :, node] * (1 - (position - node).abs()).clamp(min=0)
+        result = result + nodes[:, :, node] * _hat(position, node)
     return result
+
+
+def _hat(position: Tensor, node: int) -> Tensor:
+    """1 at `node`, 0 from its neighbours on, linear between."""
+    return (1 - (position - node).abs()).clamp(min=0)
 
 
 def to_unit(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

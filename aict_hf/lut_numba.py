@@ -24,6 +24,7 @@ try:
 except ImportError:
     raise
 
+PLANAR, INTERLEAVED = (0, 1, 2), (1, 2, 0)  # order of the axes (3, H, W) in memory
 BLOCK_ROWS = 32  # rows a thread takes at a time
 VECTOR = 8  # pixels; cells are worked on in whole vectors, whose surplus the next cell overwrites
 
@@ -81,9 +82,6 @@ def apply_luts_numba(
             block(top, bottom)
     else:
         list(_threads(threads).map(block, edges[:-1], edges[1:]))
-
-
-PLANAR, INTERLEAVED = (0, 1, 2), (1, 2, 0)  # order of the axes (3, H, W) in memory
 
 
 def _lie_so(axes: tuple[int, int, int], *images: np.ndarray) -> bool:

@@ -60,17 +60,10 @@ def _blend_kernel(
     BLOCK_X: tl.constexpr,
 ):
     program = tl.program_id(0)
-    channel = program % 3
-    cell_x = (program // 3) % cell_columns
-    share = (program // 3 // cell_columns) % shares
-    cell_y = (program // 3 // cell_columns // shares) % cell_rows
-    image = (program // 3 // cell_columns // shares // cell_rows).to(tl.int64)
-    top, bottom = tl.load(first_rows + cell_y), tl.load(first_rows + cell_y + 1)
-    left, right = tl.load(first_columns + cell_x), tl.load(first_columns + cell_x + 1)
-    corner = cell_y * lut_columns + cell_x
-    down = tl.where(cell_y + 1 < lut_rows, lut_columns, 0)
-    across = tl.where(cell_x + 1 < lut_columns, 1, 0)
     plane = lut_rows * lut_columns
+    image, channel, share, top, bottom, left, right, corner, down, across = _cell_of(
+        program, first_rows, first_columns, lut_rows, lut_columns, cell_rows, cell_columns, shares
+    )
     first = knots + (image * 3 + channel) * KNOTS * plane + corner
     second = color_lut + (image * 3 + channel) * NODES * plane + corner
     for y_start in range(top + share * BLOCK_Y, bottom, shares * BLOCK_Y):
@@ -95,6 +88,22 @@ def _blend_kernel(
                 result = tl.where(weight > 0, blended.to(result.dtype), result)
             write_at = image * out_strides_b + rows * out_strides_y + columns * out_strides_x
             tl.store(out + write_at + channel * out_strides_c, result, mask=inside)
+
+
+@triton.jit
+def _cell_of(program, first_rows, first_columns, lut_rows, lut_columns, cell_rows, cell_columns, shares):
+    """A program's image, channel and share; its cell's pixels; the cell's first node, and the ways down and across."""
+    channel = program % 3
+    cell_x = (program // 3) % cell_columns
+    share = (program // 3 // cell_columns) % shares
+    cell_y = (program // 3 // cell_columns // shares) % cell_rows
+    image = (program // 3 // cell_columns // shares // cell_rows).to(tl.int64)
+    top, bottom = tl.load(first_rows + cell_y), tl.load(first_rows + cell_y + 1)
+    left, right = tl.load(first_columns + cell_x), tl.load(first_columns + cell_x + 1)
+    corner = cell_y * lut_columns + cell_x
+    down = tl.where(cell_y + 1 < lut_rows, lut_columns, 0)
+    across = tl.where(cell_x + 1 < lut_columns, 1, 0)
+    return image, channel, share, top, bottom, left, right, corner, down, across
 
 
 @triton.jit
@@ -178,17 +187,10 @@ def _gradient_kernel(
     BLOCK_X: tl.constexpr,
 ):
     program = tl.program_id(0)
-    channel = program % 3
-    cell_x = (program // 3) % cell_columns
-    share = (program // 3 // cell_columns) % shares
-    cell_y = (program // 3 // cell_columns // shares) % cell_rows
-    image = (program // 3 // cell_columns // shares // cell_rows).to(tl.int64)
-    top, bottom = tl.load(first_rows + cell_y), tl.load(first_rows + cell_y + 1)
-    left, right = tl.load(first_columns + cell_x), tl.load(first_columns + cell_x + 1)
-    corner = cell_y * lut_columns + cell_x
-    down = tl.where(cell_y + 1 < lut_rows, lut_columns, 0)
-    across = tl.where(cell_x + 1 < lut_columns, 1, 0)
     plane = lut_rows * lut_columns
+    image, channel, share, top, bottom, left, right, corner, down, across = _cell_of(
+        program, first_rows, first_columns, lut_rows, lut_columns, cell_rows, cell_columns, shares
+    )
     first = knots + (image * 3 + channel) * KNOTS * plane + corner
     second = color_lut + (image * 3 + channel) * NODES * plane + corner
     own = sums + program.to(tl.int64) * (KNOTS + NODES) * 4  # no other program adds there: the same sums every time
