@@ -35,6 +35,7 @@ bench: $(VENV)/.dev  ## the figures of the README
 		--ways published reference kernel
 	$(BIN)/python benchmarks/bench_large.py
 	$(BIN)/python benchmarks/efficiency_table.py
+	$(BIN)/python benchmarks/bench_end_to_end.py
 
 clean:
 	rm -rf $(VENV) $(OUT)

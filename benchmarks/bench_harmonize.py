@@ -9,8 +9,6 @@ Medians of several runs, with the lowest and the highest.
 
 import argparse
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import device_line, spread
 from PIL import Image
 
 from aict_hf.image_processing_aict import photo_tensors
@@ -31,11 +30,6 @@ parser.add_argument("--sizes", nargs="+", default=["1024x1024", "2048x2048", "51
 parser.add_argument("--runs", type=int, default=5)
 parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 arguments = parser.parse_args()
-
-
-def spread(values: list[float], unit: str, digits: int) -> str:
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.{digits}f} {unit} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def run_command(composite: Path, mask: Path, output: Path) -> tuple[float, float]:
@@ -52,13 +46,8 @@ def run_command(composite: Path, mask: Path, output: Path) -> tuple[float, float
 
 device = torch.device(arguments.device)
 model, processor = load_checkpoint(device=device)
-name = (
-    torch.cuda.get_device_name()
-    if device.type == "cuda"
-    else f"{platform.machine()}, {torch.get_num_threads()} threads"
-)
-print(f"{device.type} ({name}), torch {torch.__version__}, median of {arguments.runs} runs (lowest to highest)\n")
-print("| photo, JPEG | foreground | command | peak memory | inside: resize and network | inside: LUTs |")
+print(f"{device_line(device)}, median of {arguments.runs} runs (lowest to highest)\n")
+print("| photo, JPEG | foreground | command, s | peak memory, MiB | inside: resize and network, s | inside: LUTs, s |")
 print("|---|---|---|---|---|---|")
 with tempfile.TemporaryDirectory() as folder:
     for size in arguments.sizes:
@@ -89,7 +78,7 @@ with tempfile.TemporaryDirectory() as folder:
             luts.append(time.perf_counter() - middle)
         share = float((foreground > 0).float().mean())
         print(
-            f"| {width} x {height} | {share:.0%} | {spread(list(seconds), 's', 1)} | {spread(list(memory), 'MiB', 0)} "
-            f"| {spread(network[1:], 's', 3)} | {spread(luts[1:], 's', 3)} |",
+            f"| {width} x {height} | {share:.0%} | {spread(seconds, 1)} | {spread(memory, 0)} "
+            f"| {spread(network[1:], 3)} | {spread(luts[1:], 3)} |",
             flush=True,
         )

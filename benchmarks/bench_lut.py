@@ -11,20 +11,17 @@ it held before the call, the result included in neither.
 import argparse
 import functools
 import itertools
-import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from peak_memory import extra_memory
+from measuring import device_line, extra_memory, save_table, seconds_of, spread
 from torch import Tensor
 from tqdm import tqdm
 
 from aict_hf import apply_luts
 from aict_hf import lut as lut_module
-from aict_hf.atomic_write import atomic_file
 from aict_hf.lut import FULL_SCALE, apply_luts_reference, knots_from_intervals, to_unit
 from aict_hf.published import published_luts
 
@@ -68,20 +65,6 @@ WAYS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def seconds_of(run: Callable[[], object]) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values) * 1e3:.1f} ({min(values) * 1e3:.1f} to {max(values) * 1e3:.1f})"
-
-
 generator = torch.Generator().manual_seed(0)
 shape = (1, 3, arguments.intervals, arguments.maps, arguments.maps)
 knots = knots_from_intervals(torch.randn(shape, generator=generator).softmax(2)).to(device)
@@ -105,23 +88,19 @@ for size, dtype_name, percent in tqdm(cases, unit="case", leave=False):
         memory = {way: (run(), extra_memory(run, device))[1] - composite.nbytes for way, run in runs.items()}
         for _ in range(arguments.runs):
             for way, run in runs.items():
-                times[way].append(seconds_of(run))
+                times[way].append(seconds_of(run, device))
     middle = {way: statistics.median(values) for way, values in times.items()}
     for way in arguments.ways:
         ratio = f"{middle['published'] / middle[way]:.1f}" if "published" in middle else ""
+        name = kernel_name if way == "kernel" else way
         rows.append(
-            f"| {size} | {dtype_name} | {percent} % | {kernel_name if way == 'kernel' else way} | {spread(times[way])} "
+            f"| {size} | {dtype_name} | {percent} % | {name} | {spread(times[way], 1, scale=1e3)} "
             f"| {ratio} | {middle[way] / middle['copy']:.1f} | {max(0, memory[way]) / 2**20:.0f} |"
         )
 
-name = (
-    torch.cuda.get_device_name()
-    if device.type == "cuda"
-    else f"{platform.machine()}, {torch.get_num_threads()} threads"
-)
 table = "\n".join(
     [
-        f"{device.type} ({name}), torch {torch.__version__}, maps {arguments.maps} x {arguments.maps}, "
+        f"{device_line(device)}, maps {arguments.maps} x {arguments.maps}, "
         f"K = {arguments.intervals}, median of {arguments.runs} runs (lowest to highest)",
         "",
         "| size | dtype | foreground | way | ms | times the published | of a copy | extra MiB |",
@@ -129,8 +108,4 @@ table = "\n".join(
         *rows,
     ]
 )
-print(table)
-if arguments.output is not None:
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(arguments.output) as partial:
-        partial.write_text(table + "\n")
+save_table(table, arguments.output)

@@ -9,12 +9,10 @@ run; the steps alternate. Medians, with the lowest and the highest.
 """
 
 import argparse
-import platform
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
+from measuring import device_line, seconds_of, spread
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aict_hf import AICTConfig, AICTModel, apply_luts, foreground_mse
@@ -74,14 +72,6 @@ def points_step(model: AICTModel) -> None:
     step(model, ((result - target) ** 2).mean())
 
 
-def seconds_of(run: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 steps = {
     "published": published_step,
     "ours, every pixel": lambda: every_pixel_step(model),
@@ -91,24 +81,15 @@ steps = {
 times: dict[str, list[float]] = {name: [] for name in steps}
 for run in range(arguments.runs + 1):
     for name, function in steps.items():
-        seconds = seconds_of(function)
+        seconds = seconds_of(function, device)
         if run:  # the first one warms up
             times[name].append(seconds)
 
-device_name = (
-    torch.cuda.get_device_name()
-    if device.type == "cuda"
-    else f"{platform.machine()}, {torch.get_num_threads()} threads"
-)
-print(f"{device.type} ({device_name}), torch {torch.__version__}, the paper's network, ", end="")
+print(f"{device_line(device)}, the paper's network, ", end="")
 print(f"{arguments.size} x {arguments.size}, batch {arguments.batch_size}, ", end="")
 print(f"median of {arguments.runs} steps (lowest to highest)\n")
 print("| step | seconds | images/s | times the published |\n|---|---|---|---|")
-base = statistics.median(times["published"])
 for name, values in times.items():
-    middle = statistics.median(values)
     ratios = [a / b for a, b in zip(times["published"], values, strict=True)]
-    print(
-        f"| {name} | {middle:.2f} ({min(values):.2f} to {max(values):.2f}) | {arguments.batch_size / middle:.2f} "
-        f"| {base / middle:.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |"
-    )
+    images = arguments.batch_size / statistics.median(values)
+    print(f"| {name} | {spread(values, 2)} | {images:.2f} | {spread(ratios, 1)} |")

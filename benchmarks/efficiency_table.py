@@ -9,17 +9,13 @@ Medians of several runs, with the lowest and the highest.
 """
 
 import argparse
-import platform
-import statistics
-import time
 from pathlib import Path
 
 import torch
-from peak_memory import extra_memory
+from measuring import device_line, extra_memory, save_table, seconds_of, spread
 from torch.utils.flop_counter import FlopCounterMode
 
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel
-from aict_hf.atomic_write import atomic_file
 from aict_hf.pretrained import bundled_checkpoints, load_checkpoint
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,10 +26,6 @@ parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else
 parser.add_argument("--output", type=Path, help="save the table here too")
 arguments = parser.parse_args()
 device = torch.device(arguments.device)
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 networks = {name: load_checkpoint(name, device=device) for name in bundled_checkpoints()}
@@ -55,36 +47,20 @@ for name, (model, processor) in networks.items():
         @torch.inference_mode()
         def harmonize(photo=photo, mask=mask, model=model, processor=processor):
             outputs = model(**processor(photo, mask, return_tensors="pt").to(device), return_harmonized=False)
-            result = processor.post_process_harmonization(outputs, photo, mask)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            return result
+            return processor.post_process_harmonization(outputs, photo, mask)
 
         harmonize()
-        times = []
-        for _ in range(arguments.runs):
-            start = time.perf_counter()
-            harmonize()
-            times.append(time.perf_counter() - start)
+        times = [seconds_of(harmonize, device) for _ in range(arguments.runs)]
         extra = extra_memory(harmonize, device) / 2**20
-        rows.append(f"| {name} | {size} | {fixed} | {spread(times)} | {extra:.0f} | {photo.nbytes / 2**20:.0f} |")
+        rows.append(f"| {name} | {size} | {fixed} | {spread(times, 3)} | {extra:.0f} | {photo.nbytes / 2**20:.0f} |")
 
-device_name = (
-    torch.cuda.get_device_name()
-    if device.type == "cuda"
-    else f"{platform.machine()}, {torch.get_num_threads()} threads"
-)
 table = "\n".join(
     [
-        f"{device.type} ({device_name}), torch {torch.__version__}, median of {arguments.runs} (lowest to highest)",
+        f"{device_line(device)}, median of {arguments.runs} (lowest to highest)",
         "",
         "| network | photo | parameters, M | GFLOPs | seconds | extra MiB, result included | result MiB |",
         "|---|---|---|---|---|---|---|",
         *rows,
     ]
 )
-print(table)
-if arguments.output is not None:
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(arguments.output) as partial:
-        partial.write_text(table + "\n")
+save_table(table, arguments.output)

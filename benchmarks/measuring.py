@@ -1,17 +1,34 @@
-"""Peak memory of a call, for the benchmarks beside this file. On a CPU it needs Linux."""
+"""Time and peak memory of a call, and how a table says them, for the benchmarks beside this file."""
 
 import ctypes
 import gc
-from collections.abc import Callable
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+
+from aict_hf.atomic_write import atomic_file
+
+
+def seconds_of(run: Callable[[], object], device: torch.device) -> float:
+    """Wall-clock seconds of a call, what it started on a GPU included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def extra_memory(run: Callable[[], object], device: torch.device) -> int:
     """Bytes a call holds at most beyond what was held before it, its result included.
 
-    On a GPU what torch allocates; on a CPU the process's resident memory, after freed memory went back to the system.
+    On a GPU what torch allocates; on a CPU (Linux alone) the process's resident memory, after freed memory went back to
+    the system.
     """
     gc.collect()
     if device.type == "cuda":
@@ -24,6 +41,29 @@ def extra_memory(run: Callable[[], object], device: torch.device) -> int:
     before = _status("VmRSS")
     run()
     return max(0, _status("VmHWM") - before)
+
+
+def device_line(device: torch.device) -> str:
+    """What figures were taken on."""
+    name = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    return f"{device.type} ({name}), torch {torch.__version__}"
+
+
+def spread(values: Sequence[float], digits: int, *, scale: float = 1.0) -> str:
+    """Median, lowest and highest."""
+    middle, low, high = (f"{scale * v:.{digits}f}" for v in (statistics.median(values), min(values), max(values)))
+    return f"{middle} ({low} to {high})"
+
+
+def save_table(table: str, path: Path | None) -> None:
+    """Print a table, and write it to a file where one is named."""
+    print(table)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as partial:
+            partial.write_text(table + "\n")
 
 
 def _status(field: str) -> int:
