@@ -1,7 +1,11 @@
 """PyTorch model of AICT (Adaptive-Interval Color Transformation, NeurIPS 2024) for image harmonization."""
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -229,6 +233,16 @@ class AICTImageWeightHead(nn.Module):
         return self.proj(features.amax(dim=(2, 3)))[:, :, None, None]
 
 
+def _check_shards(folder: str | os.PathLike | None) -> None:
+    """Refuse an index of weights that names files outside its folder."""
+    index = Path(folder or "") / "model.safetensors.index.json"
+    if not folder or not index.is_file():
+        return
+    for name in json.loads(index.read_text()).get("weight_map", {}).values():
+        if Path(name).name != name:
+            raise ValueError(f"{index}: names {name!r}, outside its folder; expected names of files beside it")
+
+
 class AICTModel(PreTrainedModel):
     """Predicts, from a composite and its foreground mask, the LUTs that harmonize the foreground.
 
@@ -261,6 +275,30 @@ class AICTModel(PreTrainedModel):
         self.color_lut_head = nn.Conv2d(config.decoder_channels, nodes, kernel_size=1)
         self.image_weight_head = AICTImageWeightHead(config)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, output_loading_info: bool = False, **kwargs
+    ):
+        """Load a checkpoint, as `PreTrainedModel.from_pretrained` does, whole or not at all.
+
+        Only safetensors are read, unless `use_safetensors=False` asks for pickles.
+
+        Raises:
+            ValueError: if weights are missing, left over or of other shapes than the config says (but for shapes where
+                `ignore_mismatched_sizes=True`), or a file of the checkpoint lies outside its folder.
+            OSError: if there is no such checkpoint.
+        """
+        _check_shards(pretrained_model_name_or_path)
+        kwargs.setdefault("use_safetensors", True)
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        model, loading = loaded
+        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if loading[problem] and not (problem == "mismatched_keys" and kwargs.get("ignore_mismatched_sizes")):
+                names = ", ".join(sorted(str(key) for key in loading[problem])[:3])
+                reason = f"weights do not fit the config: {problem.replace('_', ' ')} {names}"
+                raise ValueError(f"{pretrained_model_name_or_path}: {reason}")
+        return (model, loading) if output_loading_info else model
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -336,10 +374,7 @@ class AICTModel(PreTrainedModel):
         sampling_intervals = interval_logits.to(color_lut.device, dtype).unflatten(1, shape).softmax(dim=2)
         color_lut = color_lut.to(dtype).unflatten(1, shape)
         knots = knots_from_intervals(sampling_intervals)
-        pixel_values, mask = (
-            pixel_values.to(knots.device),
-            mask.to(knots.device),
-        )  # a device_map may have split the model
+        pixel_values, mask = pixel_values.to(knots.device), mask.to(knots.device)  # a device_map may split the model
         harmonized = apply_luts(pixel_values, mask, knots, color_lut) if return_harmonized else None
 
         harmonized_full: Tensor | list[Tensor] | None = None
