@@ -13,10 +13,10 @@ demo: $(VENV)/.demo  ## harmonize the example composite with the bundled checkpo
 	$(BIN)/aict harmonize examples/dandelion_composite.jpg examples/dandelion_mask.png -o $(OUT)/dandelion.jpg
 	@echo "The harmonized picture: $(OUT)/dandelion.jpg (before: examples/dandelion_composite.jpg)"
 
-test: $(VENV)/.dev  ## the default tests: a few minutes on two CPU cores
+test: $(VENV)/.dev $(VENV)/.oldest  ## the default tests: a few minutes on two CPU cores
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
-test-all: $(VENV)/.dev  ## slow tests too, and those that need a GPU where there is one
+test-all: $(VENV)/.dev $(VENV)/.oldest  ## slow tests too, and those that need a GPU where there is one
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev  ## lint and types
@@ -36,6 +36,7 @@ bench: $(VENV)/.dev  ## the figures of the README
 	$(BIN)/python benchmarks/bench_large.py
 	$(BIN)/python benchmarks/efficiency_table.py
 	$(BIN)/python benchmarks/bench_end_to_end.py
+	$(BIN)/python benchmarks/bench_graphs.py
 
 clean:
 	rm -rf $(VENV) $(OUT)
@@ -51,4 +52,10 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+# The oldest transformers that pyproject.toml allows, in a folder of its own: exported models must load there too.
+$(VENV)/.oldest: $(VENV)/.dev
+	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/oldest "transformers==5.17.0" "huggingface-hub<2" \
+		httpx httpcore h11 anyio idna certifi
 	@touch $@

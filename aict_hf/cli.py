@@ -27,6 +27,12 @@ class StoredDtype(str, Enum):
     bfloat16 = "bfloat16"
 
 
+class ExportFormat(str, Enum):
+    hub = "hub"
+    onnx = "onnx"
+    torch = "torch"
+
+
 @app.command()
 def harmonize(
     composite: Annotated[Path, typer.Argument(help="The photo with the pasted foreground, or a folder of them.")],
@@ -135,6 +141,85 @@ def convert(
             raise InputError(f"{config}: is no AICT configuration ({one_line(error)})") from error
     convert_checkpoint(checkpoint, out_dir, config=aict_config, dtype=dtype.value)
     typer.echo(f"wrote {out_dir}")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[str, typer.Argument(help="A bundled checkpoint's name, a folder or a Hub repository.")],
+    out_dir: Annotated[Path, typer.Argument(help="The folder to write.")],
+    format: Annotated[
+        ExportFormat, typer.Option(help="A model repository, or graphs for onnxruntime or torch.export.")
+    ] = ExportFormat.hub,
+    dtype: Annotated[
+        StoredDtype | None, typer.Option(help="How a repository's weights are stored.", show_default="as they are")
+    ] = None,
+    push: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Upload the repository to the Hub.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new Hub repository private.")] = False,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of committing.")] = False,
+) -> None:
+    """Write a complete model repository for the Hub, or graphs that run without this package."""
+    if format != ExportFormat.hub:
+        if push is not None or private or create_pr or dtype is not None:
+            raise InputError("--push, --private, --create-pr and --dtype go with a model repository (--format hub)")
+        from .export_graphs import export_graphs
+
+        export_graphs(checkpoint, out_dir, format=format.value)
+        typer.echo(f"wrote {out_dir}")
+        return
+    from .export import export_repository, push_repository
+
+    if push is None and (private or create_pr):
+        raise InputError("--private and --create-pr go with --push ORG/NAME")
+    export_repository(checkpoint, out_dir, dtype=None if dtype is None else dtype.value)
+    typer.echo(f"wrote {out_dir}")
+    if push is not None:
+        typer.echo(f"uploaded {push_repository(out_dir, push, private=private, create_pr=create_pr)}")
+
+
+@app.command()
+def lut(
+    composite: Annotated[Path, typer.Argument(help="The photo with the pasted foreground.")],
+    mask: Annotated[
+        Path | None,
+        typer.Argument(help="Its foreground mask, white on black. Left out, the composite's alpha is the mask."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The .cube file to write.", show_default=False)
+    ] = None,
+    size: Annotated[int, typer.Option(min=2, max=129, help="Nodes along each side of the LUT.")] = 33,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A bundled checkpoint's name, a folder or a Hub repository.", show_default="bundled"),
+    ] = None,
+    max_megapixels: Annotated[float, typer.Option(min=0, help="Refuse larger images.")] = DEFAULT_MAX_MEGAPIXELS,
+) -> None:
+    """Write the foreground's mean colour transform as a .cube LUT, for Photoshop, DaVinci or ffmpeg."""
+    import torch
+
+    from .color_cube import cube_error, mean_curves, write_cube
+    from .image_files import read_image
+    from .image_processing_aict import photo_tensors
+    from .pretrained import load_checkpoint
+
+    if output is None or output.suffix.lower() != ".cube":
+        raise InputError("--output is missing or no .cube file; say where to write with -o look.cube")
+    photo = read_image(composite, max_megapixels=max_megapixels).pixels
+    foreground = None if mask is None else read_image(mask, max_megapixels=max_megapixels).pixels
+    loaded_model, processor = load_checkpoint(model)
+    try:
+        image, weight = photo_tensors(photo, foreground)
+        with torch.inference_mode():
+            inputs = processor(photo, foreground, return_tensors="pt")
+            outputs = loaded_model(**inputs, return_harmonized=False)
+            curves = mean_curves(inputs["mask"][0], outputs.knots, outputs.color_lut, size=size)
+            distance, change = cube_error(image, weight, outputs.knots, outputs.color_lut, curves)
+    except ValueError as error:
+        raise InputError(f"{mask or composite}: {error}") from error
+    write_cube(output, curves, title=f"AICT, {composite.stem}")
+    share = f", {distance / change:.1%} of the change" if change else ""
+    typer.echo(
+        f"wrote {output}: on this photo it differs from the full result by fMSE {distance:.1f}{share} ({change:.1f})"
+    )
 
 
 @app.command()

@@ -157,13 +157,17 @@ def convert_checkpoint(
         raise InputError(str(error) if str(checkpoint) in str(error) else f"{checkpoint}: {error}") from error
     model = AICTModel(config)
     model.load_state_dict(state)
-    stored = {
+    with atomic_folder(Path(out_dir)) as partial:
+        model.save_pretrained(partial, state_dict=stored_state_dict(model, dtype))
+        AICTImageProcessor(size=config.image_size).save_pretrained(partial)
+
+
+def stored_state_dict(model: AICTModel, dtype: str) -> dict[str, Tensor]:
+    """A model's weights as a checkpoint stores them: in `dtype`, but for batch-norm statistics."""
+    return {
         name: tensor.to(STORED_DTYPES[dtype]) if tensor.is_floating_point() and "running_" not in name else tensor
         for name, tensor in model.state_dict().items()
     }
-    with atomic_folder(Path(out_dir)) as partial:
-        model.save_pretrained(partial, state_dict=stored)
-        AICTImageProcessor(size=config.image_size).save_pretrained(partial)
 
 
 _AFFINE = ("weight", "bias")
@@ -173,4 +177,10 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-__all__ = ["convert_checkpoint", "convert_state_dict", "official_shapes", "read_official_checkpoint"]
+__all__ = [
+    "convert_checkpoint",
+    "convert_state_dict",
+    "official_shapes",
+    "read_official_checkpoint",
+    "stored_state_dict",
+]

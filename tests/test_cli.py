@@ -201,3 +201,42 @@ def test_module_and_command_are_the_same(files):
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr.strip().splitlines()[-1] == "aict: error: nowhere.png: no such file; check the path"
+
+
+def test_export_writes_a_repository_or_graphs(tmp_path, run):
+    assert run("export", "aict-small", tmp_path / "hub")[0] == 0
+    assert (tmp_path / "hub" / "modeling_aict.py").is_file()
+    assert run("export", "aict-small", tmp_path / "graphs", "--format", "torch")[0] == 0
+    assert (tmp_path / "graphs" / "apply_luts.pt2").is_file()
+
+
+def test_a_cube_is_written_and_its_error_said(files, run):
+    code, _, said = run("lut", "photo.png", "mask.png", "-o", "look.cube", "--size", "9")
+    assert code == 0
+    assert "differs from the full result by fMSE" in said
+    assert len((files / "look.cube").read_text().splitlines()) == 4 + 9**3
+    assert run("lut", "cutout.png", "-o", "alpha.cube", "--size", "9")[0] == 0
+    ours, theirs = ((files / name).read_text().splitlines()[1:] for name in ("look.cube", "alpha.cube"))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("export", "aict-huge", "out"), "aict-huge: is no bundled checkpoint"),
+        (("export", "aict-small", "photo.png"), "photo.png: exists already"),
+        (("export", "aict-small", "out", "--private"), "--private and --create-pr go with --push"),
+        (("export", "aict-small", "out", "--format", "onnx", "--push", "a/b"), "go with a model repository"),
+        (("lut", "photo.png", "mask.png"), "--output is missing or no .cube file"),
+        (("lut", "photo.png", "-o", "look.cube"), "photo.png: no mask was given"),
+        (("lut", "nothing.png", "-o", "look.cube"), "nothing.png: no such file"),
+        (("lut", "photo.png", "black.png", "-o", "look.cube"), "black.png: the mask has no foreground"),
+        (("lut", "photo.png", "mask.png", "-o", "look.cube", "--model", "aict-huge"), "aict-huge: is no bundled"),
+    ],
+)
+def test_export_and_lut_refuse_bad_input_in_one_line(files, run, arguments, words):
+    Image.new("L", (56, 40)).save("black.png")
+    code, said, _ = run(*arguments)
+    assert code == 1
+    assert words in said
+    assert not list(files.glob("out*")) + list(files.glob("*.cube"))

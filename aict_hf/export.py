@@ -1,0 +1,117 @@
+"""A complete model repository for the Hugging Face Hub: weights, configs, code, card and example pictures."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, ModelCard
+from transformers.utils import cached_file
+
+from .atomic_write import atomic_folder
+from .conversion import stored_state_dict
+from .errors import InputError, one_line
+from .model_card import complete_front_matter, model_card, read_results
+from .pipeline_aict import ImageHarmonizationPipeline
+from .pretrained import DEFAULT_CHECKPOINT, bundled_checkpoints, load_checkpoint
+
+PACKAGE = Path(__file__).parent
+EXAMPLES = ("dandelion_composite.jpg", "dandelion_mask.png", "demo.jpg", "LICENSES.md")
+RESULTS = "evaluation"  # a checkpoint's folder of evaluate.py's JSON files
+FRONT_MATTER: dict[str, Any] = {
+    "library_name": "transformers",
+    "pipeline_tag": "image-to-image",
+    "tags": ["image-harmonization", "image-compositing", "aict"],
+}
+
+
+def export_repository(
+    checkpoint: str | os.PathLike | None, out_dir: str | os.PathLike, *, dtype: str | None = None
+) -> Path:
+    """Write a folder that `AutoModel.from_pretrained(..., trust_remote_code=True)` loads without this package.
+
+    Args:
+        checkpoint: a bundled checkpoint's name, a folder or a Hub repository; the default checkpoint where None. Its
+            own README.md becomes the card (a bundled checkpoint's is the package's model_card.md), the JSON files in
+            its folder `evaluation`, as training/evaluate.py writes them, fill the card's figures.
+        out_dir: the folder to write; must not exist yet, or be empty.
+        dtype: how weights are stored: float32, float16 or bfloat16; as they are where None.
+    Returns:
+        `out_dir`.
+    Raises:
+        InputError: if the checkpoint cannot be loaded or `out_dir` cannot be written; nothing is left half done.
+    """
+    source = DEFAULT_CHECKPOINT if checkpoint is None else str(bundled_checkpoints().get(str(checkpoint), checkpoint))
+    model, processor = load_checkpoint(source)
+    with atomic_folder(Path(out_dir)) as partial:
+        ImageHarmonizationPipeline(model=model, image_processor=processor, task="image-harmonization").save_pretrained(
+            str(partial)
+        )
+        weights = _file_of(source, "model.safetensors")
+        if dtype is not None:
+            model.save_pretrained(partial, state_dict=stored_state_dict(model, dtype))
+        elif weights is not None:
+            shutil.copyfile(weights, partial / "model.safetensors")
+        results = Path(source) / RESULTS
+        if results.is_dir():
+            shutil.copytree(results, partial / RESULTS)
+        (partial / "examples").mkdir()
+        for name in EXAMPLES:
+            shutil.copyfile(_packaged(f"examples/{name}"), partial / "examples" / name)
+        _card(source, results).save(partial / "README.md")
+    return Path(out_dir)
+
+
+def push_repository(folder: Path, repository: str, *, private: bool = False, create_pr: bool = False) -> str:
+    """Upload an exported folder to the Hub, which makes the repository where there is none.
+
+    Args:
+        folder: what `export_repository` wrote.
+        repository: "organization/name".
+        private: make a new repository private.
+        create_pr: open a pull request instead of committing.
+    Returns:
+        the address of the commit or pull request.
+    Raises:
+        InputError: if the Hub refuses, or cannot be reached.
+    """
+    api = HfApi()
+    try:
+        if not create_pr:
+            api.create_repo(repository, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message="Upload AICT", create_pr=create_pr
+        )
+    except Exception as error:  # of many kinds: no login, no such name, no network
+        raise InputError(
+            f"{repository}: cannot be uploaded to ({one_line(error)[:300]}); the folder is {folder}"
+        ) from error
+    return commit.pr_url or commit.commit_url
+
+
+def _card(source: str, results: Path) -> ModelCard:
+    bundled = Path(source).resolve() in [folder.resolve() for folder in bundled_checkpoints().values()]
+    own = _packaged("model_card.md") if bundled else _file_of(source, "README.md")
+    if own is None:
+        raise InputError(f"{source}: has no README.md for a model card; write one that says what trained it")
+    measured = read_results(results)
+    try:
+        card = model_card(own.read_text(), measured)
+    except ValueError as error:
+        raise InputError(f"{own}: {error}") from error
+    complete_front_matter(card, FRONT_MATTER)
+    return card
+
+
+def _file_of(source: str, name: str) -> Path | None:
+    found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+    return Path(found) if found else None
+
+
+def _packaged(name: str) -> Path:
+    """A file of the repository's top level: beside the code where installed, above it in a clone."""
+    installed = PACKAGE / name
+    return installed if installed.is_file() else PACKAGE.parent / name
+
+
+__all__ = ["export_repository", "push_repository"]
