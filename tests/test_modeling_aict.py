@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -260,3 +262,37 @@ def test_color_statistics_reach_every_output_and_are_finite(config):
     assert all(value.isfinite().all() for value in outputs.values())
     sum(value.sum() for value in outputs.values()).backward()
     assert all(p.grad.abs().max() > 0 for p in model.color_statistics.parameters())
+
+
+def test_a_checkpoint_loads_whole_or_not_at_all(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    AICTModel.from_pretrained(tmp_path)
+    for change, words in (
+        ({"num_hidden_layers": 3}, "missing keys layers.2"),
+        ({"num_hidden_layers": 1}, "unexpected keys layers.1"),
+        ({"color_statistics": True}, "missing keys color_statistics"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ValueError, match=words):
+            AICTModel.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_intervals": 5}))
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        AICTModel.from_pretrained(tmp_path)
+    AICTModel.from_pretrained(tmp_path, ignore_mismatched_sizes=True)
+
+
+def test_pickles_and_files_outside_the_folder_are_not_read(model, tmp_path):
+    model.save_pretrained(tmp_path / "mine", max_shard_size="20KB")
+    index = tmp_path / "mine" / "model.safetensors.index.json"
+    AICTModel.from_pretrained(tmp_path / "mine")
+    first = json.loads(index.read_text())["weight_map"]["decoder.weight"]
+    (tmp_path / "mine" / first).rename(tmp_path / first)
+    index.write_text(index.read_text().replace(first, f"../{first}"))
+    with pytest.raises(ValueError, match="outside its folder"):
+        AICTModel.from_pretrained(tmp_path / "mine")
+    pickled = tmp_path / "pickled"
+    model.config.save_pretrained(pickled)
+    torch.save(model.state_dict(), pickled / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        AICTModel.from_pretrained(pickled)
