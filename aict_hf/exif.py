@@ -3,6 +3,7 @@
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 from PIL import ExifTags, Image, TiffImagePlugin
 
@@ -25,11 +26,18 @@ def exif_block(image: Image.Image) -> bytes | None:
     try:
         exif = image.getexif()
         exif.pop(ExifTags.Base.Orientation, None)
-        for tag in TIFF_LAYOUT_TAGS:
-            exif.pop(tag, None)
-        return exif.tobytes() if len(exif) else None
+        kept = Image.Exif()  # a BigTIFF's own would be written in that format's layout
+        for tag in exif:
+            if tag not in TIFF_LAYOUT_TAGS:
+                kept[tag] = _directory(exif, tag) or exif[tag]
+        return kept.tobytes() if len(kept) else None
     except Exception:  # of many kinds; a damaged block must not cost the photo
         return None
+
+
+def _directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
+    """The tags of a directory within an EXIF block, without pointers into the old block; empty where `tag` is none."""
+    return {name: value for name, value in exif.get_ifd(tag).items() if name != ExifTags.IFD.Interop}
 
 
 def append_exif(path: Path, exif: bytes) -> None:
@@ -65,7 +73,7 @@ def append_exif(path: Path, exif: bytes) -> None:
         start += file.write(b"\0" * (start % 2))  # directories start at even offsets
         added = TiffImagePlugin.ImageFileDirectory_v2((head + bytes(12)) if big else (head + bytes(4)))
         for tag in tags:
-            added[tag] = tags.get_ifd(tag) or tags[tag]
+            added[tag] = _directory(tags, tag) or tags[tag]
         block = added.tobytes(start)
         start += file.write(block + b"\0" * (len(block) % 2))
 

@@ -8,6 +8,7 @@ from PIL import ExifTags, Image
 
 from aict_hf import exif as exif_module
 from aict_hf.exif import append_exif, exif_block
+from aict_hf.image_files import read_image, write_image
 
 
 @pytest.fixture
@@ -15,6 +16,7 @@ def block():
     exif = Image.Exif()
     exif[ExifTags.Base.Artist] = "A. Photographer"
     exif.get_ifd(ExifTags.IFD.Exif).update({ExifTags.Base.LensModel: "50 mm", ExifTags.Base.ExposureTime: 0.01})
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: "R98"}
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
     return exif.tobytes()
 
@@ -36,6 +38,17 @@ def test_a_tiff_gets_tags_and_keeps_its_pixels(block, bigtiff, byteorder, tmp_pa
         assert np.array_equal(np.asarray(image), pixels)
         assert image.getexif()[ExifTags.Base.Artist] == "A. Photographer"
         assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime] == pytest.approx(0.01)
+        assert ExifTags.IFD.Interop not in image.getexif().get_ifd(ExifTags.IFD.Exif)  # an offset into the old block
+
+
+def test_the_block_of_a_bigtiff_can_be_read_and_written_again(block, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", make_photo(30, 50)[0], photometric="rgb", bigtiff=True)
+    append_exif(tmp_path / "a.tif", block)
+    for suffix in (".tif", ".png", ".jpg"):
+        write_image(tmp_path / f"b{suffix}", read_image(tmp_path / "a.tif"))
+        with Image.open(tmp_path / f"b{suffix}") as image:
+            assert image.getexif()[ExifTags.Base.Artist] == "A. Photographer"
+            assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensModel] == "50 mm"
 
 
 def test_files_it_cannot_point_into_are_refused_untouched(block, tmp_path, monkeypatch):
