@@ -28,7 +28,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format $(FORMATTED)
 	$(BIN)/ruff check --fix $(FORMATTED)
 
-bench: $(VENV)/.dev  ## the figures of the README
+bench: $(VENV)/.dev  ## the figures of benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/bench_harmonize.py
 	$(BIN)/python benchmarks/bench_training.py
 	$(BIN)/python benchmarks/bench_lut.py --sizes 2048x2048 5120x2880 --dtypes uint8 --maps 64 \

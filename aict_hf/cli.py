@@ -170,6 +170,8 @@ def export(
 
     if push is None and (private or create_pr):
         raise InputError("--private and --create-pr go with --push ORG/NAME")
+    if private and create_pr:
+        raise InputError("--private is for a new repository, --create-pr for one that exists; give one of them")
     export_repository(checkpoint, out_dir, dtype=None if dtype is None else dtype.value)
     typer.echo(f"wrote {out_dir}")
     if push is not None:
@@ -211,6 +213,9 @@ def lut(
         with torch.inference_mode():
             inputs = processor(photo, foreground, return_tensors="pt")
             outputs = loaded_model(**inputs, return_harmonized=False)
+            if weight.any() and not inputs["mask"].any():
+                side = inputs["mask"].shape[-1]
+                raise ValueError(f"the foreground is too small to show in the network's {side} x {side} copy")
             curves = mean_curves(inputs["mask"][0], outputs.knots, outputs.color_lut, size=size)
             distance, change = cube_error(image, weight, outputs.knots, outputs.color_lut, curves)
     except ValueError as error:

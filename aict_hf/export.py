@@ -16,7 +16,7 @@ from .pipeline_aict import ImageHarmonizationPipeline
 from .pretrained import DEFAULT_CHECKPOINT, bundled_checkpoints, load_checkpoint
 
 PACKAGE = Path(__file__).parent
-EXAMPLES = ("dandelion_composite.jpg", "dandelion_mask.png", "demo.jpg", "LICENSES.md")
+EXAMPLES = ("dandelion_composite.jpg", "dandelion_mask.png", "demo.jpg", "failures.jpg", "LICENSES.md")
 RESULTS = "evaluation"  # a checkpoint's folder of evaluate.py's JSON files
 FRONT_MATTER: dict[str, Any] = {
     "library_name": "transformers",
@@ -43,22 +43,23 @@ def export_repository(
     """
     source = DEFAULT_CHECKPOINT if checkpoint is None else str(bundled_checkpoints().get(str(checkpoint), checkpoint))
     model, processor = load_checkpoint(source)
+    weights = _file_of(source, "model.safetensors")
+    results = [path for path in sorted((Path(source) / RESULTS).glob("*.json")) if not path.is_symlink()]
+    card = _card(source)
+    examples = [_packaged(f"examples/{name}") for name in EXAMPLES]
     with atomic_folder(Path(out_dir)) as partial:
         ImageHarmonizationPipeline(model=model, image_processor=processor, task="image-harmonization").save_pretrained(
             str(partial)
         )
-        weights = _file_of(source, "model.safetensors")
         if dtype is not None:
             model.save_pretrained(partial, state_dict=stored_state_dict(model, dtype))
         elif weights is not None:
             shutil.copyfile(weights, partial / "model.safetensors")
-        results = Path(source) / RESULTS
-        if results.is_dir():
-            shutil.copytree(results, partial / RESULTS)
-        (partial / "examples").mkdir()
-        for name in EXAMPLES:
-            shutil.copyfile(_packaged(f"examples/{name}"), partial / "examples" / name)
-        _card(source, results).save(partial / "README.md")
+        for folder, files in ((RESULTS, results), ("examples", examples)):
+            (partial / folder).mkdir()
+            for file in files:
+                shutil.copyfile(file, partial / folder / file.name)
+        card.save(partial / "README.md")
     return Path(out_dir)
 
 
@@ -83,35 +84,42 @@ def push_repository(folder: Path, repository: str, *, private: bool = False, cre
             repo_id=repository, folder_path=folder, commit_message="Upload AICT", create_pr=create_pr
         )
     except Exception as error:  # of many kinds: no login, no such name, no network
-        raise InputError(
-            f"{repository}: cannot be uploaded to ({one_line(error)[:300]}); the folder is {folder}"
-        ) from error
+        reason = f"cannot be uploaded to ({one_line(error)[:300]}); to try again: hf upload {repository} {folder}"
+        raise InputError(f"{repository}: {reason}") from error
     return commit.pr_url or commit.commit_url
 
 
-def _card(source: str, results: Path) -> ModelCard:
+def _card(source: str) -> ModelCard:
     bundled = Path(source).resolve() in [folder.resolve() for folder in bundled_checkpoints().values()]
     own = _packaged("model_card.md") if bundled else _file_of(source, "README.md")
     if own is None:
         raise InputError(f"{source}: has no README.md for a model card; write one that says what trained it")
-    measured = read_results(results)
+    measured = read_results(Path(source) / RESULTS)
     try:
-        card = model_card(own.read_text(), measured)
-    except ValueError as error:
-        raise InputError(f"{own}: {error}") from error
-    complete_front_matter(card, FRONT_MATTER)
+        card = model_card(own.read_text(encoding="utf-8"), measured)
+        complete_front_matter(card, FRONT_MATTER)
+    except Exception as error:  # of many kinds: the markers, the YAML of the front matter, its fields
+        raise InputError(f"{own}: cannot be made a model card ({one_line(error)})") from error
     return card
 
 
 def _file_of(source: str, name: str) -> Path | None:
-    found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+    try:
+        found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise InputError(f"{source}: {name} cannot be read ({one_line(error)[:200]})") from error
+    if found and Path(found).is_symlink() and Path(source).is_dir():
+        raise InputError(f"{found}: is a link; expected the file itself, so that nothing else is published")
     return Path(found) if found else None
 
 
 def _packaged(name: str) -> Path:
-    """A file of the repository's top level: beside the code where installed, above it in a clone."""
+    """A file of this project's top level: beside the code where installed, above it in a clone."""
     installed = PACKAGE / name
-    return installed if installed.is_file() else PACKAGE.parent / name
+    found = installed if installed.is_file() else PACKAGE.parent / name
+    if not found.is_file():
+        raise InputError(f"{found}: is missing from this installation of aict_hf; install it again")
+    return found
 
 
 __all__ = ["export_repository", "push_repository"]

@@ -8,7 +8,7 @@ import logging
 import os
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,8 @@ def export_graphs(
     Raises:
         InputError: if the checkpoint cannot be loaded, the extra is missing or `out_dir` cannot be written.
     """
+    if format not in ("onnx", "torch"):
+        raise InputError(f"format is {format!r}; expected onnx or torch")
     if format == "onnx":
         try:
             import onnx  # noqa: F401
@@ -67,7 +69,7 @@ def export_graphs(
         except ImportError as error:
             raise InputError(f"ONNX needs {error.name}; pip install 'aict_hf[onnx]'") from error
     model, processor = load_checkpoint(checkpoint)
-    inputs, programs = _programs(model)
+    inputs, programs = _programs(model.float(), (processor.size["height"], processor.size["width"]))
     with atomic_folder(Path(out_dir)) as partial:
         processor.to_json_file(partial / "preprocessor_config.json")  # says what size the network wants
         for name, program in programs.items():
@@ -78,12 +80,13 @@ def export_graphs(
     return Path(out_dir)
 
 
-def _programs(model: AICTModel) -> tuple[dict[str, tuple[Tensor, ...]], dict[str, ExportedProgram]]:
+def _programs(
+    model: AICTModel, size: tuple[int, int]
+) -> tuple[dict[str, tuple[Tensor, ...]], dict[str, ExportedProgram]]:
     """Example inputs and exported programs by name."""
     batch, height, width = Dim("batch", max=MAX_BATCH), Dim("height", max=MAX_SIDE), Dim("width", max=MAX_SIDE)
-    side = model.config.image_size
     generator = torch.Generator().manual_seed(0)
-    small = tuple(torch.rand(2, channels, side, side, generator=generator) for channels in (3, 1))
+    small = tuple(torch.rand(2, channels, *size, generator=generator) for channels in (3, 1))
     photo = tuple(torch.rand(2, channels, 75, 90, generator=generator) for channels in (3, 1))
     network = ParameterNetwork(model).eval()
     with torch.no_grad():
@@ -102,13 +105,17 @@ def _programs(model: AICTModel) -> tuple[dict[str, tuple[Tensor, ...]], dict[str
 def _save_onnx(program: ExportedProgram, inputs: tuple[Tensor, ...], path: Path) -> None:
     import onnxruntime
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of operators of torchvision
     names = list(program.graph_signature.user_inputs)
     outputs = ["harmonized"] if path.stem == "apply_luts" else ["knots", "color_lut"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own code
-        graph = torch.onnx.export(program, dynamo=True, input_names=names, output_names=outputs, verbose=False)
-    assert graph is not None
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of operators of torchvision
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's own code
+            graph: Any = torch.onnx.export(program, dynamo=True, input_names=names, output_names=outputs, verbose=False)
+    finally:
+        logger.setLevel(level)
     graph.save(str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})
@@ -117,7 +124,10 @@ def _save_onnx(program: ExportedProgram, inputs: tuple[Tensor, ...], path: Path)
     for ours, theirs in zip(found, [expected] if isinstance(expected, Tensor) else expected, strict=True):
         difference = float((torch.from_numpy(ours) - theirs).abs().max())
         if not difference <= 1e-4:
-            raise RuntimeError(f"{path.stem}: onnxruntime differs from torch by {difference}; expected at most 1e-4")
+            raise InputError(
+                f"{path.stem}: onnxruntime differs from torch by {difference:.1e}, expected at most 1e-4; "
+                "export with --format torch, or try other versions of onnx and onnxruntime"
+            )
 
 
 __all__ = ["LUTApplication", "ParameterNetwork", "export_graphs"]

@@ -34,10 +34,14 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
         InputError: if a file is not one of evaluate.py's, or they do not all measure one checkpoint, the same.
     """
     results: list[dict[str, Any]] = []
-    for path in sorted(folder.glob("*.json")):
+    for path in (path for path in sorted(folder.glob("*.json")) if not path.is_symlink()):
         try:
-            result = json.loads(path.read_text())
+            result = json.loads(path.read_text(encoding="utf-8"))
             measured = [method for method in result["summary"] if method not in METHODS]
+            for field in ("dataset", "device", "images", "resolution"):
+                result[field]
+            for method in (*METHODS, *measured):
+                result["summary"][method]["fmse"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: is not a results.json of training/evaluate.py") from error
         if len(measured) != 1 or (results and measured != [results[0]["checkpoint"]]):
@@ -78,7 +82,7 @@ def fill_figures(text: str, table: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"expected a line {BEGIN} and a line {END} to put the figures between; found none")
+        raise ValueError(f"expected a line {BEGIN} and a line {END} to put the figures between")
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
@@ -101,6 +105,8 @@ def model_card(text: str, results: list[dict[str, Any]]) -> ModelCard:
                 task_name="image harmonization",
                 dataset_type=result["dataset"],
                 dataset_name=f"{result['dataset']}: {_title(result)}",
+                dataset_config=f"{result['resolution']} resolution",
+                dataset_split=_title(result),
                 metric_type=metric,
                 metric_name=METRICS[metric],
                 metric_value=round(result["summary"][result["checkpoint"]][metric], 4),

@@ -234,13 +234,17 @@ class AICTImageWeightHead(nn.Module):
 
 
 def _check_shards(folder: str | os.PathLike | None) -> None:
-    """Refuse an index of weights that names files outside its folder."""
-    index = Path(folder or "") / "model.safetensors.index.json"
-    if not folder or not index.is_file():
+    """Refuse a folder with an index of weights, wherever in it, that names files elsewhere."""
+    if folder is None or not Path(folder).is_dir():
         return
-    for name in json.loads(index.read_text()).get("weight_map", {}).values():
-        if Path(name).name != name:
-            raise ValueError(f"{index}: names {name!r}, outside its folder; expected names of files beside it")
+    for index in sorted(Path(folder).rglob("*.index*.json")):
+        shards = json.loads(index.read_text(encoding="utf-8"))
+        names = shards.get("weight_map") if isinstance(shards, dict) else None
+        if not isinstance(names, dict):
+            raise ValueError(f"{index}: is no index of weights; expected an object with a weight_map")
+        for name in names.values():
+            if Path(str(name)).name != name:
+                raise ValueError(f"{index}: names {name!r}, outside its folder; expected names of files beside it")
 
 
 class AICTModel(PreTrainedModel):

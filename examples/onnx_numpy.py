@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 def shrunk(image, side):
@@ -33,8 +33,8 @@ folder, composite_path, mask_path, out_path = sys.argv[1:]
 network = onnxruntime.InferenceSession(f"{folder}/parameter_network.onnx")
 luts = onnxruntime.InferenceSession(f"{folder}/apply_luts.onnx")
 side = json.loads(Path(folder, "preprocessor_config.json").read_text())["size"]["height"]
-composite = np.asarray(Image.open(composite_path).convert("RGB")) / 255
-mask = np.asarray(Image.open(mask_path).convert("L"))[..., None] / 255
+composite = np.asarray(ImageOps.exif_transpose(Image.open(composite_path)).convert("RGB")) / 255
+mask = np.asarray(ImageOps.exif_transpose(Image.open(mask_path)).convert("L"))[..., None] / 255
 small = np.round(shrunk(composite, side) * 255) / 255  # in whole levels, as the network was trained
 knots, color_lut = network.run(None, {"pixel_values": tensor(small), "mask": tensor(shrunk(mask, side))})
 photo = {"composite": tensor(composite), "mask": tensor(mask), "knots": knots, "color_lut": color_lut}

@@ -114,7 +114,10 @@ def test_it_loads_where_people_will_load_it(program, source, version, model, pro
 
 
 def test_the_folder_is_complete(mine, tmp_path):
+    (mine / "evaluation" / "grid.jpg").write_bytes(b"photos of others")
+    (mine / "evaluation" / "link.json").symlink_to(tmp_path / "private.json")
     exported = export_repository(mine, tmp_path / "exported")
+    assert [path.name for path in (exported / "evaluation").iterdir()] == ["out_of_domain.json"]
     code = {f"{name}_aict.py" for name in ("configuration", "image_processing", "modeling", "pipeline")}
     code |= {"lut.py", "lut_numba.py", "lut_positions.py", "lut_triton.py"}
     rest = {"README.md", "config.json", "preprocessor_config.json", "model.safetensors", "examples", "evaluation"}
@@ -149,13 +152,17 @@ def test_weights_are_stored_as_asked(mine, tmp_path):
 
 def test_what_cannot_be_exported_leaves_nothing(mine, tmp_path):
     (mine / "README.md").write_text("no markers")
-    with pytest.raises(InputError, match=r"README.md: expected a line <!-- figures: begin -->"):
+    with pytest.raises(InputError, match=r"README.md: cannot be made a model card \(expected a line <!-- fig"):
         export_repository(mine, tmp_path / "exported")
+    (mine / "README.md").write_text(TEXT.replace("license: apache-2.0", "title: a: b"))
+    with pytest.raises(InputError, match=r"README.md: cannot be made a model card"):
+        export_repository(mine, tmp_path / "exported")
+    (mine / "README.md").write_text(TEXT)
+    with pytest.raises(InputError, match="exists already"):
+        export_repository(mine, mine)
     (mine / "README.md").unlink()
     with pytest.raises(InputError, match=r"has no README.md for a model card"):
         export_repository(mine, tmp_path / "exported")
-    with pytest.raises(InputError, match="exists already"):
-        export_repository(mine, mine)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

@@ -63,6 +63,18 @@ def test_onnx_graphs_agree_with_torch_at_other_sizes(model, onnx_folder):
         np.testing.assert_allclose(harmonized, expected, rtol=0, atol=TOLERANCE)
 
 
+def test_half_precision_and_the_processors_size(model, processor, tmp_path):
+    model.half().save_pretrained(tmp_path / "half")
+    processor.size = {"height": 64, "width": 32}
+    processor.save_pretrained(tmp_path / "half")
+    folder = export_graphs(tmp_path / "half", tmp_path / "programs", format="torch")
+    network = torch.export.load(folder / "parameter_network.pt2").module()
+    knots, _ = network(torch.rand(1, 3, 64, 32), torch.rand(1, 1, 64, 32))
+    assert knots.dtype == torch.float32
+    with pytest.raises(InputError, match="format is 'ONNX'; expected onnx or torch"):
+        export_graphs(tmp_path / "half", tmp_path / "graphs", format="ONNX")
+
+
 def test_torch_programs_run_where_the_package_is_not(model, mine, tmp_path):
     folder = export_graphs(mine, tmp_path / "programs", format="torch")
     pixel_values, mask = inputs(3)

@@ -282,17 +282,33 @@ def test_a_checkpoint_loads_whole_or_not_at_all(model, tmp_path):
     AICTModel.from_pretrained(tmp_path, ignore_mismatched_sizes=True)
 
 
-def test_pickles_and_files_outside_the_folder_are_not_read(model, tmp_path):
-    model.save_pretrained(tmp_path / "mine", max_shard_size="20KB")
-    index = tmp_path / "mine" / "model.safetensors.index.json"
-    AICTModel.from_pretrained(tmp_path / "mine")
+@pytest.mark.parametrize("way", ["plain", "variant", "config", "subfolder"])
+def test_weights_outside_the_folder_are_not_read(model, way, tmp_path):
+    inner = tmp_path / "mine" / ("sub" if way == "subfolder" else "")
+    model.save_pretrained(inner, max_shard_size="20KB")
+    options = {"variant": "fp16"} if way == "variant" else {"subfolder": "sub"} if way == "subfolder" else {}
+    index = inner / "model.safetensors.index.json"
     first = json.loads(index.read_text())["weight_map"]["decoder.weight"]
-    (tmp_path / "mine" / first).rename(tmp_path / first)
+    (inner / first).rename(tmp_path / first)
     index.write_text(index.read_text().replace(first, f"../{first}"))
+    if way == "variant":
+        index.rename(inner / "model.safetensors.index.fp16.json")
+    if way == "config":
+        index.rename(inner / "other.safetensors.index.json")
+        config = json.loads((inner / "config.json").read_text())
+        (inner / "config.json").write_text(
+            json.dumps(config | {"transformers_weights": "other.safetensors.index.json"})
+        )
     with pytest.raises(ValueError, match="outside its folder"):
-        AICTModel.from_pretrained(tmp_path / "mine")
-    pickled = tmp_path / "pickled"
-    model.config.save_pretrained(pickled)
-    torch.save(model.state_dict(), pickled / "pytorch_model.bin")
+        AICTModel.from_pretrained(tmp_path / "mine", **options)
+    for file in inner.glob("*index*"):
+        file.write_text("[]")
+    with pytest.raises(ValueError, match="is no index of weights"):
+        AICTModel.from_pretrained(tmp_path / "mine", **options)
+
+
+def test_pickles_are_not_read(model, tmp_path):
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
-        AICTModel.from_pretrained(pickled)
+        AICTModel.from_pretrained(tmp_path)

@@ -6,14 +6,17 @@ import torch
 from transformers import AutoConfig, AutoModel
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-from aict_hf import DEFAULT_CHECKPOINT, AICTImageProcessor, AICTModel
+from aict_hf import DEFAULT_CHECKPOINT, AICTConfig, AICTImageProcessor, AICTModel
+from aict_hf.conversion import convert_checkpoint
 from aict_hf.errors import InputError
 from aict_hf.pretrained import bundled_checkpoints, load_checkpoint
 
 
-def test_default_checkpoint_reproduces_its_check_values(shared, recipe):
+def test_a_trained_checkpoint_reproduces_its_check_values(shared, recipe, tmp_path):
     check = np.load(shared / "starter" / "check.npz")
-    model, processor = load_checkpoint()
+    config = AICTConfig(patch_size=16, decoder_stride=4, norm_first=True)
+    convert_checkpoint(shared / "starter" / "starter.safetensors", tmp_path / "starter", config=config)
+    model, processor = load_checkpoint(tmp_path / "starter")
     photo, mask = recipe.make_input(int(check["input_seed"]), *map(int, check["size"]))
     with torch.no_grad():
         output = model(

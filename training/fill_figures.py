@@ -1,0 +1,23 @@
+"""Put the bundled checkpoint's measured figures into model_card.md and README.md, between their markers.
+
+    python training/evaluate.py --model aict-small --dataset synthetic --data_dir POOL POOL_2 \
+        --photos training/splits/in_domain.txt --output_dir out/in_domain
+    cp out/in_domain/results.json aict_hf/checkpoints/aict-small/evaluation/in_domain.json   # out_of_domain likewise
+    python training/fill_figures.py
+"""
+
+from pathlib import Path
+
+from aict_hf.atomic_write import atomic_file
+from aict_hf.export import RESULTS
+from aict_hf.model_card import figures_table, fill_figures, read_results
+from aict_hf.pretrained import DEFAULT_CHECKPOINT
+
+ROOT = Path(__file__).resolve().parents[1]
+
+table = figures_table(read_results(Path(DEFAULT_CHECKPOINT) / RESULTS))
+for document in (ROOT / "model_card.md", ROOT / "README.md"):
+    filled = fill_figures(document.read_text(), table)
+    with atomic_file(document) as partial:
+        partial.write_text(filled)
+    print(f"filled {document.name}")
