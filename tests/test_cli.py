@@ -171,11 +171,15 @@ def test_interrupted_folders_leave_no_partial_files(files, sent, code):
         (files / folder).mkdir()
         for number in range(400):
             (files / folder / f"{number}.png").write_bytes((files / source).read_bytes())
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aict_hf", "harmonize", "photos", "--masks", "masks", "-o", "out"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in background jobs
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "aict_hf", "harmonize", "photos", "--masks", "masks", "-o", "out"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     while not (files / "out" / "3.png").exists():
         assert process.poll() is None
         time.sleep(0.01)
