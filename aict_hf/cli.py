@@ -33,13 +33,22 @@ class ExportFormat(str, Enum):
     torch = "torch"
 
 
+# What several commands take.
+MaskArgument = Annotated[
+    Path | None,
+    typer.Argument(help="Its foreground mask, white on black. Left out, the composite's alpha is the mask."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="A bundled checkpoint's name, a folder or a Hub repository.", show_default="bundled"),
+]
+MaxMegapixelsOption = Annotated[float, typer.Option(min=0, help="Refuse larger images.")]
+
+
 @app.command()
 def harmonize(
     composite: Annotated[Path, typer.Argument(help="The photo with the pasted foreground, or a folder of them.")],
-    mask: Annotated[
-        Path | None,
-        typer.Argument(help="Its foreground mask, white on black. Left out, the composite's alpha is the mask."),
-    ] = None,
+    mask: MaskArgument = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file (or folder) to write.", show_default=False)
     ] = None,
@@ -48,10 +57,7 @@ def harmonize(
     invert_mask: Annotated[
         bool, typer.Option("--invert-mask", help="Fit the background to the foreground instead.")
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(help="A bundled checkpoint's name, a folder or a Hub repository.", show_default="bundled"),
-    ] = None,
+    model: ModelOption = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...", show_default="cuda where there is one")
     ] = None,
@@ -59,7 +65,7 @@ def harmonize(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write outputs of a folder again that exist already.")
     ] = False,
-    max_megapixels: Annotated[float, typer.Option(min=0, help="Refuse larger images.")] = DEFAULT_MAX_MEGAPIXELS,
+    max_megapixels: MaxMegapixelsOption = DEFAULT_MAX_MEGAPIXELS,
 ) -> None:
     """Harmonize one composite, or a folder of them (finished ones are skipped, so it can be resumed)."""
     from .harmonize_files import Job, check_output, find_jobs, harmonize_files
@@ -181,19 +187,13 @@ def export(
 @app.command()
 def lut(
     composite: Annotated[Path, typer.Argument(help="The photo with the pasted foreground.")],
-    mask: Annotated[
-        Path | None,
-        typer.Argument(help="Its foreground mask, white on black. Left out, the composite's alpha is the mask."),
-    ] = None,
+    mask: MaskArgument = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The .cube file to write.", show_default=False)
     ] = None,
     size: Annotated[int, typer.Option(min=2, max=129, help="Nodes along each side of the LUT.")] = 33,
-    model: Annotated[
-        str | None,
-        typer.Option(help="A bundled checkpoint's name, a folder or a Hub repository.", show_default="bundled"),
-    ] = None,
-    max_megapixels: Annotated[float, typer.Option(min=0, help="Refuse larger images.")] = DEFAULT_MAX_MEGAPIXELS,
+    model: ModelOption = None,
+    max_megapixels: MaxMegapixelsOption = DEFAULT_MAX_MEGAPIXELS,
 ) -> None:
     """Write the foreground's mean colour transform as a .cube LUT, for Photoshop, DaVinci or ffmpeg."""
     import torch

@@ -11,9 +11,9 @@ from transformers.utils import cached_file
 from .atomic_write import atomic_folder
 from .conversion import stored_state_dict
 from .errors import InputError, one_line
-from .model_card import complete_front_matter, model_card, read_results
+from .model_card import complete_front_matter, model_card, read_results, result_files
 from .pipeline_aict import ImageHarmonizationPipeline
-from .pretrained import DEFAULT_CHECKPOINT, bundled_checkpoints, load_checkpoint
+from .pretrained import bundled_checkpoints, checkpoint_location, load_checkpoint
 
 PACKAGE = Path(__file__).parent
 EXAMPLES = ("dandelion_composite.jpg", "dandelion_mask.png", "demo.jpg", "failures.jpg", "LICENSES.md")
@@ -41,10 +41,10 @@ def export_repository(
     Raises:
         InputError: if the checkpoint cannot be loaded or `out_dir` cannot be written; nothing is left half done.
     """
-    source = DEFAULT_CHECKPOINT if checkpoint is None else str(bundled_checkpoints().get(str(checkpoint), checkpoint))
+    source = checkpoint_location(checkpoint)
     model, processor = load_checkpoint(source)
     weights = _file_of(source, "model.safetensors")
-    results = [path for path in sorted((Path(source) / RESULTS).glob("*.json")) if not path.is_symlink()]
+    results = result_files(Path(source) / RESULTS)
     card = _card(source)
     examples = [_packaged(f"examples/{name}") for name in EXAMPLES]
     with atomic_folder(Path(out_dir)) as partial:

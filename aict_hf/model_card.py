@@ -25,6 +25,11 @@ TITLES = {
 }
 
 
+def result_files(folder: Path) -> list[Path]:
+    """The JSON files of a folder by name; no links, which may lead anywhere."""
+    return [path for path in sorted(folder.glob("*.json")) if not path.is_symlink()]
+
+
 def read_results(folder: Path) -> list[dict[str, Any]]:
     """What `training/evaluate.py` measured of a checkpoint: one entry for each JSON file of a folder, by file name.
 
@@ -34,7 +39,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
         InputError: if a file is not one of evaluate.py's, or they do not all measure one checkpoint, the same.
     """
     results: list[dict[str, Any]] = []
-    for path in (path for path in sorted(folder.glob("*.json")) if not path.is_symlink()):
+    for path in result_files(folder):
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
             measured = [method for method in result["summary"] if method not in METHODS]
@@ -135,4 +140,4 @@ def _cell(metric: str, value: float | None) -> str:
     return f"{value:.0f}" if metric in ("fmse", "no_harm", "drift") else f"{value:.2f}"
 
 
-__all__ = ["complete_front_matter", "figures_table", "fill_figures", "model_card", "read_results"]
+__all__ = ["complete_front_matter", "figures_table", "fill_figures", "model_card", "read_results", "result_files"]

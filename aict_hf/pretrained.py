@@ -20,6 +20,11 @@ def bundled_checkpoints() -> dict[str, Path]:
     return {folder.name: folder for folder in sorted(_BUNDLE.iterdir()) if (folder / "config.json").is_file()}
 
 
+def checkpoint_location(name: str | os.PathLike | None) -> str:
+    """Where a checkpoint is: the folder of a bundled one (the default where `name` is None), else `name` itself."""
+    return DEFAULT_CHECKPOINT if name is None else str(bundled_checkpoints().get(str(name), name))
+
+
 def load_checkpoint(
     name: str | os.PathLike | None = None, *, device: torch.device | str = "cpu"
 ) -> tuple[AICTModel, AICTImageProcessor]:
@@ -31,7 +36,7 @@ def load_checkpoint(
     Raises:
         InputError: if there is no such checkpoint, or its weights do not fit its config.
     """
-    location = str(DEFAULT_CHECKPOINT if name is None else bundled_checkpoints().get(str(name), name))
+    location = checkpoint_location(name)
     bundled = ", ".join(bundled_checkpoints())
     if not Path(location).exists() and location.count("/") != 1:  # no name a Hub repository can have
         raise InputError(f"{location}: is no bundled checkpoint, no folder and no Hub model; bundled: {bundled}")
@@ -44,4 +49,4 @@ def load_checkpoint(
     return model.to(device).eval(), processor
 
 
-__all__ = ["DEFAULT_CHECKPOINT", "bundled_checkpoints", "load_checkpoint"]
+__all__ = ["DEFAULT_CHECKPOINT", "bundled_checkpoints", "checkpoint_location", "load_checkpoint"]

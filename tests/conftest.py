@@ -4,6 +4,8 @@ import csv
 import gc
 import io
 import os
+import shutil
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -94,6 +96,33 @@ def make_photo(height: int = 40, width: int = 56, seed: int = 0) -> tuple[np.nda
     radius = np.hypot((y - 0.5) / 0.3, (x - 0.45) / 0.3)
     mask = np.clip((1.2 - radius) / 0.4, 0, 1)
     return photo.clip(0, 255).astype(np.uint8), (mask * 255).round().astype(np.uint8)
+
+
+HUB_COMMIT = "0123456789abcdef" * 2 + "01234567"
+
+
+def put_in_cache(exported: Path, cache: Path) -> None:
+    """Lay out a model folder as the Hub's cache holds it, as `org/aict`."""
+    repository = cache / "models--org--aict"
+    shutil.copytree(exported, repository / "snapshots" / HUB_COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(HUB_COMMIT)
+
+
+def run_offline(program: str, folder: Path, **variables: str) -> None:
+    """Run Python code in `folder`, in a process of its own whose Hub cache is `folder / "home"`."""
+    environment = os.environ | {"HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"} | variables
+    environment.pop("TRITON_INTERPRET", None)
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=folder,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def write_shards(folder: Path, shards: int = 2, photos: int = 5) -> str:

@@ -1,13 +1,10 @@
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo
+from conftest import HUB_COMMIT, make_photo, put_in_cache, run_offline
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
@@ -19,7 +16,6 @@ from aict_hf.export import export_repository, push_repository
 from aict_hf.pretrained import bundled_checkpoints, load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMIT = "0123456789abcdef" * 2 + "01234567"
 OLDEST = Path(os.environ.get("AICT_OLDEST_TRANSFORMERS", ROOT / ".venv" / "oldest"))
 HIDDEN = """
 import sys
@@ -67,13 +63,6 @@ def mine(model, processor, tmp_path):
     return folder
 
 
-def put_in_cache(exported, cache):
-    repository = cache / "models--org--aict"
-    shutil.copytree(exported, repository / "snapshots" / COMMIT)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(COMMIT)
-
-
 @pytest.mark.parametrize("version", ["installed", "oldest"])
 @pytest.mark.parametrize(
     ("program", "source"),
@@ -88,21 +77,9 @@ def test_it_loads_where_people_will_load_it(program, source, version, model, pro
     photo, mask = make_photo()
     Image.fromarray(photo).save(tmp_path / "photo.png")
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    environment.pop("TRITON_INTERPRET", None)
-    if version == "oldest":
-        environment["PYTHONPATH"] = str(OLDEST)
     location = str(exported) if source == "folder" else source
-    result = subprocess.run(
-        [sys.executable, "-c", f"SOURCE = {location!r}\n{program}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        cwd=tmp_path,
-        timeout=120,
-    )
-    assert result.returncode == 0, result.stderr
+    variables = {"PYTHONPATH": str(OLDEST)} if version == "oldest" else {}
+    run_offline(f"SOURCE = {location!r}\n{program}", tmp_path, **variables)
     with torch.no_grad():
         ours = model(**processor(photo, mask, return_tensors="pt"))
     theirs = np.load(tmp_path / "out.npz")
@@ -169,9 +146,9 @@ def test_what_cannot_be_exported_leaves_nothing(mine, tmp_path):
 def test_users_arguments_do_what_they_do_in_transformers(model, mine, tmp_path):
     put_in_cache(export_repository(mine, tmp_path / "exported"), tmp_path / "cache")
     options = {"cache_dir": tmp_path / "cache", "local_files_only": True}
-    loaded = AICTModel.from_pretrained("org/aict", revision=COMMIT, **options)
+    loaded = AICTModel.from_pretrained("org/aict", revision=HUB_COMMIT, **options)
     assert torch.equal(loaded.decoder.weight, model.decoder.weight)
-    assert AICTImageProcessor.from_pretrained("org/aict", revision=COMMIT, **options).size["height"] == 32
+    assert AICTImageProcessor.from_pretrained("org/aict", revision=HUB_COMMIT, **options).size["height"] == 32
     changed = {"dtype": torch.bfloat16, "device_map": "auto", "attn_implementation": "eager"}
     loaded = AICTModel.from_pretrained("org/aict", **changed, **options)
     assert loaded.dtype == torch.bfloat16

@@ -1,11 +1,7 @@
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo
+from conftest import make_photo, put_in_cache, run_offline
 from PIL import Image
 from transformers import pipeline
 
@@ -115,11 +111,7 @@ from transformers import pipeline
 pipe = pipeline("image-harmonization", model={str(tmp_path / "model")!r}, trust_remote_code=True, device="cpu")
 pipe({str(tmp_path / "photo.png")!r}, {str(tmp_path / "mask.png")!r}).save({str(tmp_path / "out.png")!r})
 """
-    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
-    )
-    assert result.returncode == 0, result.stderr
+    run_offline(code, tmp_path)
     assert np.array_equal(Image.open(tmp_path / "out.png"), pipe(photo, mask))
 
 
@@ -146,28 +138,14 @@ assert torch.allclose(first, second, atol=1e-6)
 @pytest.mark.parametrize("hidden", [(), ("numba", "triton")], ids=["with kernels", "without"])
 def test_a_copy_on_the_hub_works_beside_the_package(pipe, tmp_path, hidden):
     """A repository in an offline cache; numba and Triton hidden or not; then both copies in one process."""
-    repository = tmp_path / "home" / "hub" / "models--org--aict"
-    commit = "0123456789abcdef" * 2 + "01234567"
-    pipe.save_pretrained(repository / "snapshots" / commit)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
+    pipe.save_pretrained(tmp_path / "saved")
+    put_in_cache(tmp_path / "saved", tmp_path / "home" / "hub")
     photo, mask = pairs()[0]
     files = {"photo": photo, "mask": mask}
     for name, image in files.items():
         image.save(tmp_path / f"{name}.png")
     paths = {name: str(tmp_path / f"{name}.png") for name in ("photo", "mask", "out")}
-    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    environment.pop("TRITON_INTERPRET", None)
-    result = subprocess.run(
-        [sys.executable, "-c", HUB_PROGRAM.format(hidden=hidden, **paths)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        cwd=tmp_path,
-        timeout=120,
-    )
-    assert result.returncode == 0, result.stderr
+    run_offline(HUB_PROGRAM.format(hidden=hidden, **paths), tmp_path)
     difference = np.abs(np.asarray(Image.open(tmp_path / "out.png"), int) - np.asarray(pipe(photo, mask)))
     assert difference.max() <= 1
 
