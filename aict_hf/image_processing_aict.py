@@ -199,13 +199,22 @@ def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = N
         raise ValueError("no mask was given and the image has no alpha channel; pass a mask or an RGBA image")
     if mask.dtype == torch.uint16:
         mask = to_unit(mask)
-    rgb = channels[:3] if channels.shape[0] > 2 else channels[:1].expand(3, -1, -1)
+    rgb = _colors(channels)
     if mask.shape[1:] != rgb.shape[1:]:
         raise ValueError(
             f"mask is {mask.shape[2]} x {mask.shape[1]}, composite is {rgb.shape[2]} x {rgb.shape[1]}; "
             "resize the mask to the composite"
         )
     return rgb, mask.to(rgb.device)
+
+
+def rgb_tensor(photo: Any, *, name: str = "image", input_data_format: str | None = None) -> Tensor:
+    """The colours of one photo, without its alpha channel: what `photo_tensors` returns first.
+
+    Raises:
+        ValueError: if shape, dtype or values are not those of an image, calling it `name`.
+    """
+    return _colors(_channels(photo, name, input_data_format))
 
 
 def sampled_rows(height: int, samples: int) -> Tensor:
@@ -368,6 +377,11 @@ def _pil_channels(image: Image.Image) -> Tensor:
         image = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode == "1" else "RGB")
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+def _colors(channels: Tensor) -> Tensor:
+    """RGB, shape (3, H, W), of gray or RGB with or without alpha; a view."""
+    return channels[:3] if channels.shape[0] > 2 else channels[:1].expand(3, -1, -1)
 
 
 def _luminance(channels: Tensor) -> Tensor:
