@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT := out
-FORMATTED := aict_hf training tests examples benchmarks
+FORMATTED := aict_hf space training tests examples benchmarks
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo space test test-all test-browser check format bench clean
 
 demo: $(VENV)/.demo  ## harmonize the example composite with the bundled checkpoint
 	@mkdir -p $(OUT)
@@ -14,10 +14,16 @@ demo: $(VENV)/.demo  ## harmonize the example composite with the bundled checkpo
 	@echo "The harmonized picture: $(OUT)/dandelion.jpg (before: examples/dandelion_composite.jpg)"
 
 test: $(VENV)/.dev $(VENV)/.oldest  ## the default tests: a few minutes on two CPU cores
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not browser"
 
 test-all: $(VENV)/.dev $(VENV)/.oldest  ## slow tests too, and those that need a GPU where there is one
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not browser"
+
+test-browser: $(VENV)/.browser  ## the Space in a real browser; takes the screenshots the README shows
+	$(BIN)/python -m pytest -m browser
+
+space: $(VENV)/.space  ## the Gradio Space on http://127.0.0.1:7860
+	$(BIN)/python space/app.py
 
 check: $(VENV)/.dev  ## lint and types
 	$(BIN)/ruff format --check $(FORMATTED)
@@ -52,6 +58,17 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(VENV)/.space: $(VENV)/.torch pyproject.toml
+	$(PIP) install --quiet -c constraints.txt -e ".[16bit,compositing,numba,space]"
+	@touch $@
+
+# Debian's chromium, where it is or can be had (as root); elsewhere the one that Playwright brings.
+$(VENV)/.browser: $(VENV)/.dev
+	$(PIP) install --quiet -c constraints.txt -e ".[dev,browser]"
+	command -v chromium >/dev/null || (apt-get -qq update && apt-get -qq install -y chromium) \
+		|| $(BIN)/python -m playwright install chromium
 	@touch $@
 
 # The oldest transformers that pyproject.toml allows, in a folder of its own: exported models must load there too.

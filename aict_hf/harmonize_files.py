@@ -47,8 +47,9 @@ class Report:
 def find_jobs(composites: Path, masks: Path, output: Path) -> tuple[list[Job], list[str]]:
     """Pair the images of a folder with their masks and outputs.
 
-    A composite's mask has its stem (`photo.jpg`, `photo.png`) or, as in iHarmony4, its stem without the last number
-    (`a0002_1_4.jpg`, `a0002_1.png`). Outputs keep the composite's name; formats this package does not write become PNG.
+    A composite's mask has its stem (`photo.jpg`, `photo.png`), its stem and `_mask` (`photo_mask.png`) or, as in
+    iHarmony4, its stem without the last number (`a0002_1_4.jpg`, `a0002_1.png`). Outputs keep the composite's name;
+    formats this package does not write become PNG.
 
     Returns:
         the jobs in order of file name, and one message for every composite that has no mask, or several, or shares
@@ -66,7 +67,8 @@ def find_jobs(composites: Path, masks: Path, output: Path) -> tuple[list[Job], l
     failures = []
     for composite in _images_in(composites):
         base, _, number = composite.stem.rpartition("_")
-        candidates = by_stem.get(composite.stem) or (by_stem.get(base) if number.isdigit() else None) or []
+        names = [composite.stem, f"{composite.stem}_mask", *([base] if number.isdigit() else [])]
+        candidates = next((by_stem[name] for name in names if name in by_stem), [])
         if len(candidates) != 1:
             found = f"{len(candidates)} masks ({', '.join(c.name for c in candidates)})" if candidates else "no mask"
             failures.append(f"{composite}: has {found} in {masks}; expected one named {composite.stem}.png or alike")

@@ -35,6 +35,15 @@ def test_masks_are_found_by_stem_and_by_iharmony4s_rule(folders):
     ]
 
 
+def test_masks_may_be_called_masks(folders):
+    composites, masks, _ = folders
+    (masks / "a.png").rename(masks / "a_mask.png")
+    Image.new("RGB", (8, 8)).save(composites / "a_mask.png")  # its own name goes first
+    jobs, failures = find_jobs(*folders)
+    assert failures == []
+    assert [job.mask.name for job in jobs if job.composite.stem.startswith("a")] == ["a_mask.png"] * 2
+
+
 def test_composites_without_one_mask_or_with_a_shared_output_are_reported(folders):
     composites, masks, _ = folders
     (masks / "a.jpg").write_bytes(b"")

@@ -1,0 +1,212 @@
+"""The AICT Space: paste, brush, harmonize, compare.
+
+    python space/app.py          # on http://127.0.0.1:7860
+    python space/app.py --mcp    # its API as an MCP server too
+
+Environment: AICT_MODEL (bundled name, folder or Hub repository of the checkpoint), AICT_SPACE_JOBS (photos worked on at
+once, 2), AICT_SPACE_QUEUE (how many may wait, 24), AICT_SPACE_MAX_MEGAPIXELS (50), AICT_SPACE_MAX_FILE_MB (64),
+AICT_SPACE_MAX_BATCH (40), and Gradio's own (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_MCP_SERVER).
+"""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import batch_tab
+import compose_tab
+import gradio as gr
+import harmonize_tab
+import inside_tab
+from gradio import FileData
+from harmonizer import checkpoint, look, mask_of, recolored
+from PIL import Image
+from uploads import (
+    LIFETIME,
+    MAX_FILE_MB,
+    MAX_MEGAPIXELS,
+    new_file,
+    read_photo,
+    save_result,
+    uploaded,
+    visitors_errors,
+)
+
+from aict_hf.image_files import ImageFile, write_image
+
+SPACE = Path(__file__).parent
+JOBS = int(os.environ.get("AICT_SPACE_JOBS", "2"))
+QUEUE = int(os.environ.get("AICT_SPACE_QUEUE", "24"))
+SAVE_FORMATS = {"png": "PNG", "jpeg": "JPEG"}
+CSS = """
+.gradio-container { width: 100% !important; max-width: 1280px !important; margin: 0 auto !important; }
+#about { font-size: 0.95em; }
+"""
+
+
+def build() -> gr.Blocks:
+    """The page and its API."""
+    # One name for all that costs time: so many run at once, the others wait in the queue, which the page shows.
+    jobs: dict[str, Any] = {"concurrency_id": "photos", "concurrency_limit": JOBS}
+    with gr.Blocks(title="AICT image harmonization", delete_cache=(600, LIFETIME), analytics_enabled=False) as page:
+        gr.Markdown(
+            "# Make a pasted object look as if it belongs\n"
+            "A composite and a mask of what was pasted go in; the same photo comes out, at full resolution, with the "
+            "pasted object's colours fitted to the rest. Pixels outside the mask are never touched."
+        )
+        for title, tab in (
+            ("Harmonize", harmonize_tab),
+            ("Compose", compose_tab),
+            ("Batch", batch_tab),
+            ("Look inside", inside_tab),
+        ):
+            with gr.Tab(title):
+                tab.build(jobs)
+        gr.Markdown(
+            f"Photos up to {MAX_MEGAPIXELS:g} megapixels and {MAX_FILE_MB} MB, in JPEG, PNG, WebP or TIFF. Uploads and "
+            f"results are deleted after {LIFETIME // 60} minutes. The method is AICT (NeurIPS 2024), computed by "
+            "aict_hf. Results are not always right: compare, and lower the strength.",
+            elem_id="about",
+        )
+        gr.api(harmonize, api_name="harmonize", **jobs)
+        gr.api(compose, api_name="compose", **jobs)
+    return page.queue(max_size=QUEUE)
+
+
+@visitors_errors
+def harmonize(
+    composite: FileData,
+    mask: FileData | None = None,
+    strength: float = 1.0,
+    invert_mask: bool = False,
+    format: str = "png",
+) -> FileData:
+    """Fit the colours of a pasted foreground to its background, at the photo's full resolution.
+
+    Args:
+        composite: the photo with something pasted into it: JPEG, PNG, WebP or TIFF.
+        mask: the pasted foreground, white on black, of the same size; left out, the composite's alpha channel.
+        strength: share of the change to apply, 0 to 1.
+        invert_mask: fit the background to the foreground instead.
+        format: "png" or "jpeg"; the composite's ICC profile and EXIF are kept.
+    """
+    photo = read_photo(composite, "composite")
+    given = None if mask is None else read_photo(mask, "mask").pixels
+    foreground = mask_of(photo, given, invert=invert_mask)
+    result = recolored(photo, foreground, look(photo, foreground), _checked_strength(strength))
+    path = save_result(result, f"{uploaded(composite, 'composite').stem}_harmonized", _save_format(format))
+    return FileData(path=str(path), orig_name=path.name)
+
+
+@visitors_errors
+def compose(
+    foreground: FileData,
+    background: FileData,
+    foreground_mask: FileData | None = None,
+    x: float = 50.0,
+    y: float = 50.0,
+    size: float = 50.0,
+    rotation: float = 0.0,
+    flip: bool = False,
+    feather: float = 0.0,
+    clean_edges: bool = False,
+    strength: float = 1.0,
+    format: str = "png",
+) -> tuple[FileData, FileData, FileData]:
+    """Paste a foreground onto a background and harmonize it: returns the naive composite, its mask and the result.
+
+    Args:
+        foreground: a cut-out with transparency, or a photo with `foreground_mask`.
+        background: the photo to paste onto; the results have its size, ICC profile and EXIF.
+        foreground_mask: what of the foreground to paste, white on black, of its size.
+        x: centre of the foreground, percent of the background's width from its left.
+        y: likewise, percent of its height from its top.
+        size: the foreground's longer side, percent of the background's shorter side.
+        rotation: degrees, counterclockwise.
+        flip: mirror the foreground left and right.
+        feather: width of a soft edge, percent of the background's shorter side.
+        clean_edges: estimate the colours of soft edges anew, so that the old background does not show in them.
+        strength: share of the harmonization to apply, 0 to 1.
+        format: "png" or "jpeg", of the composite and the result.
+    """
+    arrangement = compose_tab.Arrangement(x, y, size, rotation, flip, feather, clean_edges)
+    paths = [str(uploaded(file, what)) for file, what in ((foreground, "foreground"), (background, "background"))]
+    mask = None if foreground_mask is None else str(uploaded(foreground_mask, "mask"))
+    save_format, share = _save_format(format), _checked_strength(strength)
+    composite, alpha = compose_tab.paste_pieces(compose_tab.Pieces(paths[0], mask, paths[1]), arrangement)
+    result = recolored(composite, alpha, look(composite, mask_of(composite, alpha)), share)
+    mask_path = new_file("mask.png")
+    write_image(mask_path, ImageFile(Image.fromarray(alpha)))
+    written = [
+        save_result(composite, "composite", save_format),
+        mask_path,
+        save_result(result, "harmonized", save_format),
+    ]
+    naive, pasted, harmonized = (FileData(path=str(path), orig_name=path.name) for path in written)
+    return naive, pasted, harmonized
+
+
+def _checked_strength(strength: float) -> float:
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength is {strength}; expected a share from 0 to 1")
+    return strength
+
+
+def _save_format(name: str) -> str:
+    if name.lower() not in SAVE_FORMATS:
+        raise ValueError(f"format is {name!r}; expected png or jpeg")
+    return SAVE_FORMATS[name.lower()]
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's Soft theme with enough contrast to read it (WCAG AA)."""
+    return gr.themes.Soft(primary_hue="teal", neutral_hue="slate").set(
+        block_label_text_color="*primary_800",
+        block_label_text_color_dark="*primary_100",
+        block_label_background_fill_dark="*primary_900",
+        block_title_text_color="*primary_800",
+        block_title_text_color_dark="*primary_100",
+        block_title_background_fill_dark="*primary_900",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        checkbox_label_background_fill_selected="*primary_700",
+        checkbox_label_background_fill_selected_dark="*primary_700",
+        color_accent="*primary_700",
+        link_text_color="*primary_700",
+        link_text_color_hover="*primary_800",
+        link_text_color_active="*primary_800",
+        link_text_color_visited="*primary_700",
+        link_text_color_dark="*primary_300",
+        link_text_color_hover_dark="*primary_200",
+        link_text_color_active_dark="*primary_200",
+        link_text_color_visited_dark="*primary_300",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+    )
+
+
+def launch_options() -> dict[str, Any]:
+    """What `launch` gets besides where to listen."""
+    return {
+        "max_file_size": f"{MAX_FILE_MB}mb",
+        "allowed_paths": [str(SPACE / "examples")],
+        "show_error": False,  # only messages meant for visitors reach them
+        "css": CSS,
+        "head": f"<script>{(SPACE / 'accessible.js').read_text()}</script>",
+        "theme": theme(),
+        "footer_links": ["api"],
+    }
+
+
+def main() -> None:
+    """Load the checkpoint first, so that a wrong one is found before anyone waits, then serve."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mcp", action="store_true", help="serve the API as MCP tools too (or GRADIO_MCP_SERVER=True)")
+    arguments = parser.parse_args()
+    checkpoint()
+    build().launch(mcp_server=arguments.mcp or None, **launch_options())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The Batch tab: composites and masks in, a zip of harmonized photos and a report out."""
+
+import os
+import shutil
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from harmonizer import look, mask_of, recolored
+from uploads import (
+    MAX_BATCH,
+    MAX_FILE_MB,
+    MAX_UNPACKED_MB,
+    new_file,
+    read_photo,
+    safe_name,
+    unpack,
+    uploaded,
+    visitors_errors,
+    without_folders,
+    working_folder,
+)
+
+from aict_hf.errors import InputError
+from aict_hf.harmonize_files import Job, find_jobs
+from aict_hf.image_files import IMAGE_SUFFIXES, write_image
+
+EXAMPLES = Path(__file__).parent / "examples"
+TAKEN = [*IMAGE_SUFFIXES, ".zip"]
+HEADERS = ["File", "Result", "Pixels", "Seconds"]
+
+
+def build(jobs: dict[str, Any]) -> None:
+    """Lay out the tab and connect it; `jobs` bounds how many run at once."""
+    gr.Markdown(
+        f"Up to {MAX_BATCH} composites at once, as files or zips. The mask of cat.jpg is cat.png or cat_mask.png. One "
+        "zip with folders composites and masks will do, too; without masks the photos' transparency is used. "
+        f"A zip may be {MAX_FILE_MB} MB and unpack to {MAX_UNPACKED_MB} MB."
+    )
+    several: dict[str, Any] = {"file_count": "multiple", "type": "filepath", "height": 180}
+    with gr.Row():
+        composites = gr.File(label="Composites, or a zip", elem_id="batch-composites", **several)
+        masks = gr.File(label="Masks, or a zip", elem_id="batch-masks", **several)
+    strength = gr.Slider(0, 100, 100, step=1, label="Strength (%)")
+    button = gr.Button("Harmonize all", variant="primary", elem_id="batch-run")
+    archive = gr.File(label="Harmonized photos (zip)", interactive=False, elem_id="batch-result")
+    report = gr.Dataframe(
+        headers=HEADERS,
+        column_widths=["30%", "44%", "14%", "12%"],
+        label="Report",
+        interactive=False,
+        wrap=True,
+        elem_id="batch-report",
+    )
+    results = [archive, report]
+    names = ("dandelion_on_hills", "drum_in_yard")
+    gr.Examples(
+        [[[str(EXAMPLES / f"{name}.jpg") for name in names], [str(EXAMPLES / f"{name}_mask.png") for name in names]]],
+        inputs=[composites, masks],
+        fn=run,
+        outputs=results,
+        run_on_click=True,
+        cache_examples=False,
+        label="Example: two composites with their masks",
+        api_visibility="private",
+    )
+    button.click(run, [composites, masks, strength], results, api_visibility="private", **jobs)
+
+
+@visitors_errors
+def run(
+    composites: list[str],
+    masks: list[str],
+    strength: float = 100,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio's way
+) -> tuple[str | None, list[list[Any]]]:
+    """Harmonize all that has a mask; what fails is in the report and stops nothing."""
+    if not composites:
+        raise gr.Error("There are no composites yet: upload some, or start from the example.", title="Please check")
+    with working_folder() as name:
+        folder = Path(name)
+        for part in ("composites", "masks"):
+            (folder / part).mkdir()
+        gather(composites or [], folder, "composites")
+        gather(masks or [], folder, "masks")
+        found, rows = pair(folder)
+        if len(found) > MAX_BATCH:
+            raise InputError(f"These are {len(found)} composites; at most {MAX_BATCH} are taken at once.")
+        (folder / "out").mkdir()
+        for job in progress.tqdm(found, desc="Harmonizing", unit="photo"):
+            started = time.perf_counter()
+            try:
+                photo = read_photo(job.composite, "composite")
+                mask = mask_of(photo, None if job.mask is None else read_photo(job.mask, "mask").pixels)
+                write_image(job.output, recolored(photo, mask, look(photo, mask), strength / 100))
+            except (InputError, ValueError) as error:
+                message = without_folders(str(error)).removeprefix(f"{job.composite.name}: ")
+                rows.append([job.composite.name, message, "", None])
+                continue
+            size = f"{photo.size[0]} x {photo.size[1]}"
+            rows.append([job.composite.name, job.output.name, size, round(time.perf_counter() - started, 2)])
+        written = sorted((folder / "out").iterdir())
+        if not written:
+            return None, rows
+        path = new_file("harmonized.zip")
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # photos are compressed already
+            for file in written:
+                archive.write(file, file.name)
+    return str(path), rows
+
+
+def gather(files: list[str], folder: Path, kind: str) -> None:
+    """Lay uploads and what their zips hold into `folder / kind`, or the folders that the zips name.
+
+    Raises:
+        InputError: if a zip is refused, a file is none that is taken, or two have one name.
+    """
+    for number, file in enumerate(files):
+        path = uploaded(file, kind)
+        if path.suffix.lower() != ".zip":
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                raise InputError(f"{path.name}: is no photo and no zip; expected {', '.join(TAKEN)}")
+            _lay(path, folder / kind / path.name)
+            continue
+        if path.stat().st_size > MAX_FILE_MB * 2**20:
+            raise InputError(f"{path.name}: is larger than {MAX_FILE_MB} MB; split it")
+        for image in unpack(path, folder / f"zip-{kind}-{number}"):
+            into = image.parent.name if image.parent.name in ("composites", "masks") else kind
+            _lay(image, folder / into / image.name)
+
+
+def pair(folder: Path) -> tuple[list[Job], list[list[Any]]]:
+    """Jobs with the names they came with, and a row for each composite that has no mask."""
+    composites = [path for path in sorted((folder / "composites").iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    if any((folder / "masks").iterdir()):
+        jobs, failures = find_jobs(folder / "composites", folder / "masks", folder / "out")
+        return jobs, [[*without_folders(failure).split(": ", 1), "", None] for failure in failures]
+    if not composites:
+        raise InputError("There are masks, but no composites.")
+    return [Job(path, None, folder / "out" / f"{safe_name(path.stem)}.png") for path in composites], []
+
+
+def _lay(source: Path, target: Path) -> None:
+    if target.exists():
+        raise InputError(f"{target.name}: came twice; rename one")
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)

@@ -1,0 +1,216 @@
+"""What comes from visitors and goes back to them: limits, checks, messages, files that are deleted after an hour."""
+
+import functools
+import logging
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from aict_hf.errors import InputError
+from aict_hf.image_files import IMAGE_SUFFIXES, ImageFile, read_image, write_image
+
+MAX_MEGAPIXELS = float(os.environ.get("AICT_SPACE_MAX_MEGAPIXELS", "50"))
+MAX_FILE_MB = int(os.environ.get("AICT_SPACE_MAX_FILE_MB", "64"))
+MAX_BATCH = int(os.environ.get("AICT_SPACE_MAX_BATCH", "40"))  # composites in one batch
+MAX_UNPACKED_MB = 4 * MAX_FILE_MB  # of one zip
+MAX_ZIP_ENTRIES = 4 * MAX_BATCH
+LIFETIME = 3600  # seconds that uploads and results are kept
+PREVIEW_SIDE = 1280  # pixels of pictures that are only looked at
+
+log = logging.getLogger("aict_space")
+
+
+def photo_upload(label: str, elem_id: str) -> gr.Image:
+    """A place for a photo or mask; handlers get the path of the file as it was uploaded.
+
+    gr.Image would open it first: what it cannot open would end in an error without a message. (A subclass would do, but
+    Gradio writes a stub file beside the source for each.) Hide it by its container: Gradio builds a component anew to
+    change its properties.
+    """
+    image = gr.Image(
+        label=label, elem_id=elem_id, type="filepath", image_mode=None, sources=["upload", "clipboard"], height=260
+    )
+    image.preprocess = lambda payload: None if payload is None else payload.path  # type: ignore[method-assign]
+    return image
+
+
+def visitors_errors(handler: Callable) -> Callable:
+    """Turn what a handler raises into a message on the page: bad input in its own words, anything else in none.
+
+    Neither holds a folder of this machine; what was not the visitor's doing goes to the log.
+    """
+
+    @functools.wraps(handler)
+    def wrapped(*args, **kwargs):
+        try:
+            return handler(*args, **kwargs)
+        except gr.Error:
+            raise
+        except (InputError, ValueError) as error:
+            raise gr.Error(without_folders(str(error)), title="Please check", print_exception=False) from None
+        except Exception as error:
+            log.exception("a handler failed")
+            raise gr.Error(
+                "Something went wrong here, and not with your files. Please try again, perhaps with a smaller photo.",
+                title="Sorry",
+                print_exception=False,
+            ) from error
+
+    return wrapped
+
+
+def without_folders(message: str) -> str:
+    """A message with the folders of file names left out."""
+    for folder in (get_upload_folder(), tempfile.gettempdir(), Path.cwd(), Path(__file__).parent):
+        message = re.sub(rf"{re.escape(str(folder))}(?:/[^/\s]+)*/(?=[^/\s])", "", message)
+    return re.sub(r"(?<![\w.])/(?:[\w.+@-]+/)+", "", message)
+
+
+def uploaded(file: Any, what: str) -> Path:
+    """The path of an upload, as a component or the API gives it.
+
+    Raises:
+        gr.Error: if nothing was uploaded, or the path is none of an upload.
+    """
+    path = file.get("path") if isinstance(file, dict) else getattr(file, "path", file)
+    if not path:
+        raise gr.Error(f"There is no {what} yet: upload one, or start from an example.", title="Please check")
+    resolved = Path(path).resolve()
+    allowed = (Path(get_upload_folder()).resolve(), Path(__file__).resolve().parent / "examples")
+    if not any(resolved.is_relative_to(folder) for folder in allowed):
+        raise gr.Error(f"The {what} is no upload: upload the file itself.", title="Please check")
+    if not resolved.is_file():
+        raise gr.Error(
+            f"The {what} was deleted, as all files are after an hour: upload it again.", title="Please check"
+        )
+    return resolved
+
+
+def read_photo(file: Any, what: str = "photo") -> ImageFile:
+    """Decode an upload.
+
+    Raises:
+        gr.Error, InputError: if it is missing, no image, or too large.
+    """
+    path = uploaded(file, what)
+    if path.stat().st_size > MAX_FILE_MB * 2**20:
+        raise InputError(f"{path}: is larger than {MAX_FILE_MB} MB; make it smaller")
+    try:
+        return read_image(path, max_megapixels=MAX_MEGAPIXELS)
+    except InputError as error:
+        # what helps on the command line does not help here
+        raise InputError(str(error).replace("raise --max-megapixels if you trust the file", "scale it down")) from error
+
+
+def new_file(name: str) -> Path:
+    """Where to put a result: Gradio deletes what lies there when it is older than `LIFETIME`."""
+    folder = Path(tempfile.mkdtemp(prefix="result-", dir=_upload_folder()))
+    return folder / name
+
+
+def shown(photo: ImageFile, name: str) -> str:
+    """A full-size JPEG for browsers, which show neither TIFF nor 16 bits; colours as the profile says."""
+    path = new_file(f"{name}.jpg")
+    pixels = photo.pixels
+    if isinstance(pixels, np.ndarray):
+        colors = pixels if pixels.ndim == 2 or pixels.shape[2] == 3 else pixels[..., : 1 if pixels.shape[2] == 2 else 3]
+        pixels = Image.fromarray((colors.squeeze() >> 8).astype(np.uint8))
+    write_image(path, ImageFile(pixels.convert("RGB"), photo.icc_profile))
+    return str(path)
+
+
+def preview(photo: ImageFile, side: int = PREVIEW_SIDE) -> Image.Image:
+    """A small RGB or RGBA copy."""
+    pixels = photo.pixels
+    if isinstance(pixels, np.ndarray):
+        pixels = Image.fromarray((pixels >> 8).astype(np.uint8))
+    small = pixels.convert("RGBA" if pixels.mode in ("LA", "RGBA") else "RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return small
+
+
+def save_result(photo: ImageFile, stem: str, format: str) -> Path:
+    """Encode a result as "PNG" or "JPEG" under a name of the visitor's, with its profile and EXIF."""
+    pixels = photo.pixels
+    if format == "JPEG" and isinstance(pixels, Image.Image) and pixels.mode in ("RGBA", "LA"):
+        photo = ImageFile(pixels.convert("RGB"), photo.icc_profile, photo.exif)
+    elif format == "JPEG" and isinstance(pixels, np.ndarray) and pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        photo = ImageFile(np.ascontiguousarray(pixels[..., :-1].squeeze()), photo.icc_profile, photo.exif)
+    path = new_file(safe_name(stem) + (".png" if format == "PNG" else ".jpg"))
+    write_image(path, photo)
+    return path
+
+
+def safe_name(stem: str) -> str:
+    """A file name's stem that is safe to write anywhere."""
+    return re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "photo"
+
+
+def unpack(archive: Path, folder: Path) -> list[Path]:
+    """Unpack the images of a zip.
+
+    Folders inside are kept, one level of them; entries that are no images by their name are left out.
+
+    Raises:
+        InputError: if it is no zip, is encrypted, or holds a path that leads outside, a link, too many entries, or
+            more than `MAX_UNPACKED_MB`, whatever sizes it states.
+    """
+    unpacked, total = [], 0
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+            if len(entries) > MAX_ZIP_ENTRIES:
+                raise InputError(f"{archive.name}: holds {len(entries)} files; at most {MAX_ZIP_ENTRIES} are taken")
+            for entry in entries:
+                parts = Path(entry.filename.replace("\\", "/")).parts
+                if ".." in parts or entry.filename.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", entry.filename):
+                    raise InputError(f"{archive.name}: holds a path that leads outside of it; pack it again")
+                if (entry.external_attr >> 16) & 0o170000 == 0o120000:
+                    raise InputError(f"{archive.name}: holds a symbolic link; pack the files themselves")
+                if entry.flag_bits & 1:
+                    raise InputError(f"{archive.name}: is encrypted; pack it without a password")
+                name = parts[-1]
+                if name.startswith(".") or "__MACOSX" in parts or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+                    continue
+                target = folder.joinpath(*parts[-2:-1], name)
+                if target.exists():
+                    raise InputError(f"{archive.name}: holds {'/'.join(parts[-2:])} twice; rename one")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(entry) as source, target.open("wb") as sink:
+                    while block := source.read(2**20):
+                        total += len(block)
+                        if total > MAX_UNPACKED_MB * 2**20:
+                            raise InputError(f"{archive.name}: unpacks to more than {MAX_UNPACKED_MB} MB; send less")
+                        sink.write(block)
+                unpacked.append(target)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise InputError(f"{archive.name}: is no zip file that can be read; pack it again") from error
+    if not unpacked:
+        raise InputError(f"{archive.name}: holds no images; expected {', '.join(IMAGE_SUFFIXES)}")
+    return unpacked
+
+
+def working_folder() -> "tempfile.TemporaryDirectory[str]":
+    """A folder for the time of one job."""
+    return tempfile.TemporaryDirectory(prefix="job-", dir=_upload_folder())
+
+
+def remove(path: str | os.PathLike) -> None:
+    """Delete a result that is not wanted any more, with the folder made for it."""
+    shutil.rmtree(Path(path).parent, ignore_errors=True)
+
+
+def _upload_folder() -> Path:
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

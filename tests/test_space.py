@@ -1,0 +1,489 @@
+import importlib.util
+import io
+import json
+import re
+import stat
+import sys
+import threading
+import types
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_photo
+from PIL import Image, ImageCms
+
+gr = pytest.importorskip("gradio")
+pytestmark = [
+    # Gradio's own modules, on import and while serving.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+import app  # noqa: E402
+import batch_tab  # noqa: E402
+import compose_tab  # noqa: E402
+import deploy  # noqa: E402
+import harmonize_tab  # noqa: E402
+import harmonizer  # noqa: E402
+import inside_tab  # noqa: E402
+import uploads  # noqa: E402
+from gradio_client import Client, handle_file  # noqa: E402
+from gradio_client.exceptions import AppError  # noqa: E402
+
+from aict_hf import ImageHarmonizationPipeline  # noqa: E402
+from aict_hf.errors import InputError  # noqa: E402
+from aict_hf.lut import apply_luts  # noqa: E402
+
+SPACE = Path(app.__file__).parent
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder that counts as Gradio's, for uploads and results."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    (tmp_path / "gradio").mkdir()
+    return tmp_path / "gradio"
+
+
+def save(folder, name="photo.png", size=(48, 64), seed=0, **options):
+    """A photo and its mask as files."""
+    photo, mask = make_photo(*size, seed=seed)
+    paths = folder / name, folder / f"{Path(name).stem}_mask.png"
+    Image.fromarray(photo).save(paths[0], **options)
+    Image.fromarray(mask).save(paths[1])
+    return tuple(map(str, paths))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The running Space."""
+    folder = tmp_path_factory.mktemp("gradio")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        page = app.build()
+        page.launch(
+            server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, mcp_server=True, **app.launch_options()
+        )
+        yield page
+        page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return Client(server.local_url, verbose=False)
+
+
+def test_the_api_gives_what_the_pipeline_gives(client, tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photo, mask = save(tmp_path, exif=exif, icc_profile=profile)
+    path = client.predict(handle_file(photo), handle_file(mask), 0.7, api_name="/harmonize")
+    result = Image.open(path)
+    pipeline = ImageHarmonizationPipeline(harmonizer.checkpoint()[0], image_processor=harmonizer.checkpoint()[1])
+    wanted = pipeline(photo, mask, strength=0.7)
+    assert np.array_equal(result, wanted)
+    assert not np.array_equal(result, Image.open(photo))
+    assert result.info["icc_profile"] == profile
+    assert result.getexif()[0x010F] == "a camera"
+    assert Path(path).name == "photo_harmonized.png"
+    jpeg = client.predict(handle_file(photo), handle_file(mask), format="jpeg", api_name="/harmonize")
+    with Image.open(jpeg) as opened:
+        assert opened.format == "JPEG"
+
+
+def test_the_api_composes(client, tmp_path):
+    foreground, mask = save(tmp_path, size=(30, 30))
+    background, _ = save(tmp_path, "background.png", size=(60, 90), seed=3)
+    naive, alpha, result = (
+        np.asarray(Image.open(path))
+        for path in client.predict(
+            handle_file(foreground), handle_file(background), handle_file(mask), x=30, size=60, api_name="/compose"
+        )
+    )
+    outside = alpha == 0
+    assert 0 < outside.sum() < alpha.size
+    there = np.asarray(Image.open(background))
+    assert np.array_equal(naive[outside], there[outside])
+    assert np.array_equal(result[outside], there[outside])
+    assert not np.array_equal(naive, result)
+    columns = np.flatnonzero((alpha > 127).any(axis=0))
+    assert (columns[0] + columns[-1] + 1) / 2 == pytest.approx(0.3 * 90, abs=4)
+
+
+def test_the_api_and_mcp_say_what_they_take(client, server):
+    documented = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(documented) == {"/harmonize", "/compose"}  # the page's own wiring is nobody's business
+    with urllib.request.urlopen(f"{server.local_url}gradio_api/mcp/schema") as response:
+        tools = {tool["name"]: tool for tool in json.load(response)}
+    assert len(tools) == 2
+    for tool in tools.values():
+        for name, argument in tool["inputSchema"]["properties"].items():
+            assert argument["description"] or "oneOf" in argument, name
+
+
+def bad_calls(folder):
+    photo, mask = save(folder)
+    other, other_mask = save(folder, "other.png", size=(20, 20))
+    Image.new("L", (64, 48)).save(folder / "black.png")
+    (folder / "text.jpg").write_text("no photo")
+    Image.new("1", (9000, 9000)).save(folder / "huge.png")
+    yield "mask is 20 x 20, composite is 64 x 48", "/harmonize", [photo, other_mask]
+    yield "no mask was given", "/harmonize", [photo, None]
+    yield "The mask is empty", "/harmonize", [photo, folder / "black.png"]
+    yield "text.jpg: is not an image", "/harmonize", [folder / "text.jpg", mask]
+    yield "over the limit of 50 megapixels; scale it down", "/harmonize", [folder / "huge.png", mask]
+    yield "strength is 2", "/harmonize", [photo, mask, 2.0]
+    yield "expected png or jpeg", "/harmonize", [photo, mask, 1.0, False, "exe"]
+    yield "does not show", "/compose", [other, photo, other_mask, 900.0]
+    yield "scale is 0", "/compose", [other, photo, other_mask, 50.0, 50.0, 0.0]
+
+
+def test_bad_input_is_answered_without_folders_or_traces(client, tmp_path):
+    for message, api_name, arguments in bad_calls(tmp_path):
+        sent = [handle_file(a) if isinstance(a, str | Path) and a != "exe" else a for a in arguments]
+        with pytest.raises(AppError, match=re.escape(message)) as raised:
+            client.predict(*sent, api_name=api_name)
+        answer = str(raised.value)
+        assert "/" not in answer
+        assert "Traceback" not in answer
+
+
+def test_paths_that_were_not_uploaded_are_refused(server, client, tmp_path):
+    photo, _ = save(tmp_path)
+    mine = client.predict(*map(handle_file, save(tmp_path)), api_name="/harmonize")  # a result, so nothing else fails
+    for path in ("/etc/passwd", photo, str(SPACE / "app.py"), "../../etc/passwd", f"{mine}/../../../../etc/passwd"):
+        for meta in ({}, {"meta": {"_type": "gradio.FileData"}}):
+            answer = post(f"{server.local_url}gradio_api/call/harmonize", {"data": [{"path": path, **meta}]})
+            assert "event: error" in answer
+            assert "root:" not in answer
+            assert str(tmp_path) not in answer
+
+
+def post(url, body):
+    """Call the API without gradio_client, which would upload the files first: what the events say."""
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as response:
+        event = json.load(response)["event_id"]
+    with urllib.request.urlopen(f"{url}/{event}") as response:
+        return response.read().decode()
+
+
+def test_other_failures_say_nothing_of_this_machine(client, tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError(f"{SPACE}/secret")
+
+    monkeypatch.setattr(app, "look", fail)
+    with pytest.raises(AppError, match="went wrong here") as raised:
+        client.predict(*map(handle_file, save(tmp_path)), api_name="/harmonize")
+    assert "secret" not in str(raised.value)
+    assert "secret" in caplog.text
+
+
+def test_the_page_names_no_folder_but_gradios(server):
+    with urllib.request.urlopen(f"{server.local_url}config") as response:
+        config = response.read().decode()
+    assert str(SPACE.parent) not in config
+    assert str(Path.home()) not in config.replace(uploads.get_upload_folder(), "")
+
+
+def test_results_are_gradios_to_delete(server, client, tmp_path):
+    from gradio.route_utils import delete_files_created_by_app
+
+    client.predict(*map(handle_file, save(tmp_path)), api_name="/harmonize")
+    folder = Path(uploads.get_upload_folder())
+    assert list(folder.rglob("*_harmonized.png"))
+    assert server.delete_cache[1] == 3600
+    delete_files_created_by_app(server, age=0)
+    assert not list(folder.rglob("*_harmonized.png"))
+    assert not list(folder.rglob("photo*.png"))  # the uploads
+
+
+def test_a_full_queue_is_said(tmp_path, monkeypatch, folder):
+    started, go_on = threading.Event(), threading.Event()
+    look = app.look
+
+    def slow_look(*arguments):
+        started.set()
+        go_on.wait(30)
+        return look(*arguments)
+
+    monkeypatch.setattr(app, "look", slow_look)
+    monkeypatch.setattr(app, "JOBS", 1)
+    monkeypatch.setattr(app, "QUEUE", 1)
+    page = app.build()
+    page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **app.launch_options())
+    try:
+        client = Client(page.local_url, verbose=False)
+        files = [handle_file(path) for path in save(tmp_path)]
+        running = client.submit(*files, api_name="/harmonize")
+        assert started.wait(20)
+        waiting = client.submit(*files, api_name="/harmonize")
+        while not len(page._queue):
+            pass
+        with pytest.raises(Exception, match="ueue is full"):
+            client.predict(*files, api_name="/harmonize")
+        go_on.set()
+        assert Path(running.result(30)).is_file()
+        assert Path(waiting.result(30)).is_file()
+    finally:
+        go_on.set()
+        page.close(verbose=False)
+
+
+def test_another_strength_needs_no_network(folder, monkeypatch):
+    photo, mask = save(folder)
+    pictures, looked, told, overlay, _ = harmonize_tab.run(photo, harmonize_tab.UPLOADED, mask, None, False, 100)
+    assert "64 x 48 pixels" in told
+    assert overlay.size == (64, 48)
+    wanted = harmonize_tab.run(photo, harmonize_tab.UPLOADED, mask, None, False, 40)[0][1]
+
+    def never(*_):
+        raise AssertionError("the network ran again")
+
+    monkeypatch.setattr(harmonizer, "_predict_maps", never)
+    weaker, told, _ = harmonize_tab.change_strength(looked, photo, 40)
+    assert np.array_equal(Image.open(weaker[1]), Image.open(wanted))
+    assert not np.array_equal(Image.open(weaker[1]), Image.open(pictures[1]))
+    assert "not needed again" in told
+    harmonize_tab.save(looked, photo, 40, "PNG")
+    pipeline = ImageHarmonizationPipeline(harmonizer.checkpoint()[0], image_processor=harmonizer.checkpoint()[1])
+    assert np.array_equal(Image.open(next(folder.rglob("photo_harmonized.png"))), pipeline(photo, mask, strength=0.4))
+
+
+def test_masks_come_from_the_brush_and_from_alpha(folder):
+    photo, mask = save(folder, size=(48, 64))
+    stroke = np.zeros((24, 32, 4), np.uint8)  # the preview was half as large
+    stroke[6:18, 8:24] = (255, 0, 0, 255)
+    painting = {"layers": [Image.fromarray(stroke)], "background": None, "composite": None}
+    looked = harmonize_tab.run(photo, harmonize_tab.PAINTED, None, painting, False, 100)[1]
+    painted = harmonizer.unpacked(looked.mask)
+    assert painted.shape == (48, 64)
+    assert painted[24, 32] == 255
+    assert painted[2, 2] == 0
+    inverted = harmonizer.unpacked(harmonize_tab.run(photo, harmonize_tab.PAINTED, None, painting, True, 100)[1].mask)
+    assert np.array_equal(inverted, 255 - painted)
+
+    cut_out = Image.open(photo)
+    cut_out.putalpha(Image.open(mask))
+    cut_out.save(folder / "cutout.png")
+    source, shown = harmonize_tab.take_photo(str(folder / "cutout.png"))
+    assert source == harmonize_tab.ALPHA
+    assert shown.size == (64, 48)
+    looked = harmonize_tab.run(str(folder / "cutout.png"), source, None, None, False, 100)[1]
+    assert np.array_equal(harmonizer.unpacked(looked.mask), Image.open(mask))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda photo, mask: harmonize_tab.run(None, "Upload a mask", mask, None, False, 100), "no photo yet"),
+        (lambda photo, mask: harmonize_tab.run(photo, "Upload a mask", None, None, False, 100), "no mask yet"),
+        (lambda photo, mask: harmonize_tab.run(photo, "Paint it", None, None, False, 100), "Nothing is painted yet"),
+        (lambda photo, mask: harmonize_tab.save(None, photo, 100, "PNG"), "no result yet"),
+        (lambda photo, mask: compose_tab.run(photo, mask, None, 100, 50, 50, 50, 0, False, 0, False), "no background"),
+        (lambda photo, mask: compose_tab.save(None, 100, "PNG"), "no result yet"),
+        (lambda photo, mask: inside_tab.run(None, None, 50, 50), "no composite yet"),
+        (lambda photo, mask: batch_tab.run(None, None), "no composites yet"),
+        (lambda photo, mask: harmonize_tab.run("/etc/passwd", "Upload a mask", mask, None, False, 100), "no upload"),
+        (lambda photo, mask: harmonize_tab.run(photo + "x", "Upload a mask", mask, None, False, 100), "was deleted"),
+    ],
+)
+def test_what_is_missing_is_said(folder, call, message):
+    with pytest.raises(gr.Error, match=message):
+        call(*save(folder))
+
+
+def test_sixteen_bits_and_tiffs_are_shown_and_kept(folder):
+    photo, mask = make_photo(48, 64)
+    uploads.write_image(folder / "deep.tif", uploads.ImageFile(photo.astype(np.uint16) * 257))
+    Image.fromarray(mask).save(folder / "mask.png")
+    (before, after), looked, *_ = harmonize_tab.run(
+        str(folder / "deep.tif"), harmonize_tab.UPLOADED, str(folder / "mask.png"), None, False, 100
+    )
+    for path in (before, after):
+        with Image.open(path) as opened:
+            assert opened.format == "JPEG"
+    assert np.abs(np.asarray(Image.open(before), int) - photo).mean() < 3
+    harmonize_tab.save(looked, looked.photo, 100, "PNG")
+    saved = next(folder.rglob("deep_harmonized.png"))
+    assert uploads.read_photo(saved).pixels.dtype == np.uint16
+
+
+def test_composing_in_small_is_composing_in_large(folder):
+    foreground, mask = save(folder, size=(60, 40))
+    background, _ = save(folder, "background.png", size=(1000, 1600), seed=2)
+    small = compose_tab.take_pieces(foreground, mask, background)
+    arrangement = (30, 60, 50, 20, True, 1, False)
+    arranged = np.asarray(compose_tab.place(small, *arrangement), int)
+    pictures, composed, told, _ = compose_tab.run(foreground, mask, background, 100, *arrangement)
+    assert "1600 x 1000 pixels" in told
+    large = Image.open(pictures[0])
+    assert np.abs(np.asarray(large.resize(arranged.shape[1::-1], Image.Resampling.BOX), int) - arranged).mean() < 6
+    weaker, *_ = compose_tab.change_strength(composed, 0)
+    assert np.array_equal(Image.open(weaker[1]), large)
+    event = types.SimpleNamespace(index=[450, 281.5])
+    assert compose_tab.click(small, event) == pytest.approx((50, 50), abs=0.1)
+
+
+def test_batches_report_each_file(folder):
+    photo, mask = save(folder, "good.jpg")
+    broken, broken_mask = save(folder, "broken.jpg", seed=1)
+    Path(broken).write_bytes(Path(broken).read_bytes()[:200])
+    alone, _ = save(folder, "alone.jpg", seed=2)
+    archive, rows = batch_tab.run([photo, broken, alone], [mask, broken_mask])
+    report = {row[0]: row[1] for row in rows}
+    assert report["good.jpg"] == "good.jpg"
+    assert "cannot be decoded" in report["broken.jpg"]
+    assert "has no mask in masks" in report["alone.jpg"]
+    assert not any(str(folder) in str(cell) for row in rows for cell in row)
+    with zipfile.ZipFile(archive) as opened:
+        assert opened.namelist() == ["good.jpg"]
+        assert Image.open(io.BytesIO(opened.read("good.jpg"))).size == (64, 48)
+    assert not list(folder.glob("job-*"))
+
+
+def make_zip(path, entries):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return path
+
+
+def test_one_zip_with_two_folders_will_do(folder):
+    photo, mask = (Path(path).read_bytes() for path in save(folder))
+    path = make_zip(
+        folder / "all.zip",
+        [
+            ("work/composites/cat.png", photo),
+            ("work/masks/cat.png", mask),
+            ("__MACOSX/work/composites/._cat.png", b"x"),
+            ("work/readme.txt", b"x"),
+        ],
+    )
+    archive, rows = batch_tab.run([str(path)], None)
+    assert [row[:3] for row in rows] == [["cat.png", "cat.png", "64 x 48"]]
+    with zipfile.ZipFile(archive) as opened:
+        assert opened.namelist() == ["cat.png"]
+
+
+def link_entry(name):
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([("../../evil.png", b"x")], "leads outside"),
+        ([("/etc/evil.png", b"x")], "leads outside"),
+        ([("C:\\evil.png", b"x")], "leads outside"),
+        ([("a\\..\\..\\evil.png", b"x")], "leads outside"),
+        ([(link_entry("link.png"), "/etc/passwd")], "symbolic link"),
+        ([(f"{n}.png", b"x") for n in range(uploads.MAX_ZIP_ENTRIES + 1)], "at most 160 are taken"),
+        ([("bomb.png", bytes(uploads.MAX_UNPACKED_MB * 2**20 + 1))], "unpacks to more than 256 MB"),
+        ([("notes.txt", b"x")], "holds no images"),
+        ([("a/cat.png", b"x"), ("b/a/cat.png", b"x")], "holds a/cat.png twice"),
+    ],
+    ids=["up", "absolute", "drive", "backslashes", "link", "many", "bomb", "nothing", "twice"],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_zips_that_would_do_harm_are_refused(folder, entries, message):
+    path = make_zip(folder / "bad.zip", entries)
+    with pytest.raises(InputError, match=re.escape(message)):
+        uploads.unpack(path, folder / "unpacked")
+    assert not list(folder.parent.rglob("evil*"))
+
+
+def test_zips_that_are_none_or_locked_are_refused(folder):
+    (folder / "none.zip").write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(InputError, match=r"none.zip: is no zip file"):
+        uploads.unpack(folder / "none.zip", folder / "unpacked")
+    path = make_zip(folder / "locked.zip", [("cat.png", b"x" * 50)])
+    content = bytearray(path.read_bytes())
+    content[6] |= 1  # the flag in the entry, and in the directory
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is encrypted"):
+        uploads.unpack(path, folder / "unpacked")
+
+
+def test_the_curves_are_the_luts_at_that_point(folder):
+    photo, mask = save(folder)
+    inside, marked, curves, intervals, colors = inside_tab.run(photo, mask, 25, 75)
+    assert marked.size == (64, 48)
+    lines = {line.get_label(): line.get_ydata() for line in curves.axes[0].lines}
+    height, width = 101, 101
+    x, y = 25, 75
+    for level in (40, 200):
+        flat = torch.full((1, 3, height, width), level / 255)
+        there = apply_luts(flat, torch.ones(1, 1, height, width), inside.maps.knots, inside.maps.color_lut)
+        for channel, name in enumerate(inside_tab.CHANNELS):
+            assert lines[name][level] == pytest.approx(float(there[0, channel, y, x]) * 255, abs=0.05)
+    assert len(intervals.axes) == 3 * inside.maps.sampling_intervals.shape[2]
+    assert len(colors.axes) == 3 * inside.maps.color_lut.shape[2]
+
+
+def test_zerogpu_gets_small_tensors_and_gives_cpu_ones(monkeypatch):
+    calls = []
+
+    def gpu(function):
+        def decorated(*arguments):
+            calls.append(arguments)
+            return function(*arguments)
+
+        return decorated
+
+    monkeypatch.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=gpu))
+    spec = importlib.util.spec_from_file_location("harmonizer_on_zerogpu", SPACE / "harmonizer.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "harmonizer_on_zerogpu", module)
+    spec.loader.exec_module(module)
+    photo, mask = make_photo(300, 500)
+    maps = module.look(uploads.ImageFile(Image.fromarray(photo)), mask)
+    assert len(calls) == 1
+    assert all(tensor.shape[2:] == (256, 256) for tensor in calls[0])
+    assert maps.knots.device.type == "cpu"
+
+
+def test_the_checkpoint_is_the_one_the_environment_names(monkeypatch):
+    monkeypatch.setenv("AICT_MODEL", "nothing-of-this-name")
+    harmonizer.checkpoint.cache_clear()
+    with pytest.raises(InputError, match="nothing-of-this-name"):
+        harmonizer.checkpoint()
+    monkeypatch.delenv("AICT_MODEL")
+    harmonizer.checkpoint.cache_clear()
+    assert harmonizer.checkpoint()[0].config.model_type == "aict"
+
+
+def test_messages_keep_names_and_lose_folders(folder):
+    message = f"{folder}/abc123/my_photo.jpg: is empty; {folder.parent}/x/y.png and /usr/lib/z.so, 3/4 of 10 MB"
+    assert uploads.without_folders(message) == "my_photo.jpg: is empty; y.png and z.so, 3/4 of 10 MB"
+    assert uploads.safe_name("../../a b?.c") == "a_b_.c"
+    assert uploads.safe_name("...") == "photo"
+
+
+def test_the_space_is_complete(tmp_path, monkeypatch):
+    readme = (SPACE / "README.md").read_text()
+    front = dict(line.split(": ", 1) for line in readme.split("---")[1].strip().splitlines() if ": " in line)
+    assert front["sdk"] == "gradio"
+    assert front["sdk_version"].split(".")[0] == gr.__version__.split(".")[0]
+    assert (SPACE / front["app_file"]).is_file()
+    assert len(front["short_description"]) <= 60  # the Hub's limit
+
+    def build_wheel(command, **_):
+        (Path(command[command.index("-w") + 1]) / "aict_hf-0.1.0-py3-none-any.whl").write_bytes(b"")
+        return types.SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(deploy.subprocess, "run", build_wheel)
+    written = deploy.write_space("org/name", tmp_path / "space")
+    assert {path.name for path in written.iterdir()} >= {"README.md", "requirements.txt", "app.py", "examples"}
+    requirements = (written / "requirements.txt").read_text().splitlines()
+    url = "https://huggingface.co/spaces/org/name/resolve/main/aict_hf-0.1.0-py3-none-any.whl"
+    assert requirements[-1] == f"aict_hf[16bit,compositing,numba,space] @ {url}"
+    sizes = {path.name: path.stat().st_size for path in (SPACE / "examples").iterdir()}
+    assert max(sizes.values()) < 400_000
