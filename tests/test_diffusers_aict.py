@@ -1,5 +1,6 @@
 import importlib
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
     StableDiffusionXLAutoBlocks,
     UNet2DConditionModel,
 )
@@ -20,6 +22,7 @@ import aict_hf.diffusers_aict
 from aict_hf import ImageHarmonizationPipeline
 from aict_hf.diffusers_aict import AICTHarmonizePipeline, AICTHarmonizeStep
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 HALF_PRECISION = 16  # levels; of random LUTs far from the identity
 
 
@@ -410,3 +413,47 @@ def test_the_step_ends_a_stable_diffusion_xl_inpainting_pipeline(pipe):
     generated, harmonized = results
     assert generated.size == (64, 64)
     assert np.array_equal(harmonized, pipe(generated, mask, original_image=photo).images[0])
+
+
+def run_example(name, folder, *arguments):
+    argv = [str(EXAMPLES / name), *map(str, arguments)]
+    run_offline(f"import runpy, sys\nsys.argv = {argv!r}\nrunpy.run_path(sys.argv[0], run_name='__main__')", folder)
+
+
+@pytest.mark.parametrize("crop", [32, pytest.param(0, marks=pytest.mark.slow)])
+def test_the_inpainting_example_keeps_the_photo_outside_the_mask(tmp_path, crop):
+    tiny_stable_diffusion(StableDiffusionInpaintPipeline, in_channels=9).save_pretrained(tmp_path / "model")
+    photo, mask = photo_and_mask()
+    photo.save(tmp_path / "photo.png")
+    mask.save(tmp_path / "mask.png")
+    options = ["--model", "model", "--steps", 2, "--padding_mask_crop", crop]
+    run_example("diffusers_inpaint.py", tmp_path, "photo.png", "mask.png", "a cat", *options)
+    original, generated, harmonized = (
+        levels(Image.open(tmp_path / "out" / "inpaint" / f"{name}.png"))
+        for name in ("original", "generated", "harmonized")
+    )
+    outside = levels(mask) == 0
+    assert np.array_equal(original, levels(photo))
+    assert np.array_equal(original[outside], harmonized[outside])
+    assert generated.shape == (original.shape if crop else (64, 64, 3))
+    if crop:
+        assert (harmonized != generated)[~outside].any()
+
+
+@pytest.mark.parametrize("given_mask", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_compositing_example_keeps_the_photo_around_the_object(tmp_path, given_mask):
+    tiny_stable_diffusion(StableDiffusionPipeline, in_channels=4).save_pretrained(tmp_path / "model")
+    photo, mask = photo_and_mask()
+    photo.save(tmp_path / "photo.png")
+    mask.resize((64, 64)).save(tmp_path / "mask.png")
+    options = ["--mask", "mask.png"] if given_mask else ["--threshold", 0.2]
+    arguments = ["photo.png", "a cat", "--model", "model", "--steps", 2, "--size", 0.5, *options]
+    run_example("generate_composite_harmonize.py", tmp_path, *arguments)
+    mask, composite, harmonized = (
+        levels(Image.open(tmp_path / "out" / "composite" / f"{name}.png"))
+        for name in ("mask", "composite", "harmonized")
+    )
+    assert (mask[20:60, 30:70] > 0).any()  # where the picture was laid
+    assert (mask[25:55, 35:65] == 0).any()  # of which a part was cut out
+    assert np.array_equal(harmonized[mask == 0], levels(photo)[mask == 0])
+    assert (harmonized != composite)[mask > 0].any()
