@@ -48,6 +48,7 @@ def test_nothing_imports_upward():
     assert all(depth(module) for module in MODULES)
     for module in MODULES:
         assert module == "cli" or "cli" not in imports_of(module)[0]
+        assert "diffusers_aict" not in imports_of(module)[0]  # needs an extra, and seconds to import
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m != "cli"])
