@@ -184,27 +184,53 @@ def test_two_processes_share_the_work(pool, tmp_path):
     load_checkpoint(tmp_path / "out")
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"train_data_dir": "nowhere"}, "metadata.csv: no such file"),
-        ({"dataset": "iharmony4"}, "holds no composite_images"),
-        ({"init_from": "nothing"}, "nothing: is no bundled checkpoint"),
-        ({"model_config": '{"patch_size": 5}'}, "--model_config is no AICT configuration"),
-        ({"resolution": 30}, "--resolution 30 is not a multiple of the patch size 8"),
-        ({"resume_from_checkpoint": "nowhere"}, "nowhere: no such checkpoint"),
-        ({"output_dir": None}, "--output_dir is missing"),
-        ({"train_data_dir": None}, "expected either --train_data_dir or --dataset_name"),
-        ({"train_data_dir": None, "dataset_name": "nowhere"}, "nowhere: cannot be opened as a dataset"),
-        ({"learning_rate": "1e30"}, "the loss is nan at step 2; files: "),
-    ],
-)
-def test_bad_input_ends_in_one_line(pool, tmp_path, changes, words):
-    result = train(**({"pool": pool, "output": tmp_path / "out"} | changes))
-    assert result.returncode == 1
-    [line] = [line for line in result.stderr.splitlines() if "train.py: " in line]  # the progress bar may follow it
-    assert words in line
-    assert "Traceback" not in result.stderr
+BAD_INPUT = [
+    ({"train_data_dir": "nowhere"}, "metadata.csv: no such file"),
+    ({"dataset": "iharmony4"}, "holds no composite_images"),
+    ({"init_from": "nothing"}, "nothing: is no bundled checkpoint"),
+    ({"model_config": '{"patch_size": 5}'}, "--model_config is no AICT configuration"),
+    ({"resolution": 30}, "--resolution 30 is not a multiple of the patch size 8"),
+    ({"resume_from_checkpoint": "nowhere"}, "nowhere: no such checkpoint"),
+    ({"output_dir": None}, "--output_dir is missing"),
+    ({"train_data_dir": None}, "expected either --train_data_dir or --dataset_name"),
+    ({"train_data_dir": None, "dataset_name": "nowhere"}, "nowhere: cannot be opened as a dataset"),
+    ({"learning_rate": "1e30"}, "the loss is nan at step 2; files: "),
+]
+# Each command in a process of its own, but what takes seconds to import is imported once.
+FORKS = """
+import json, os, runpy, sys
+import accelerate, datasets, pandas, torch, torchmetrics, transformers
+import aict_hf.training_data
+for number, arguments in enumerate(json.load(sys.stdin)):
+    if os.fork() == 0:
+        sys.stderr = open(f"{number}.txt", "w")
+        os.dup2(sys.stderr.fileno(), 2)
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+
+
+def test_bad_input_ends_in_one_line(pool, tmp_path):
+    commands = [command(**({"pool": pool, "output": tmp_path / "out"} | changes)) for changes, _ in BAD_INPUT]
+    result = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        input=json.dumps([[str(part) for part in arguments] for arguments in commands]),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment(pool.parent) | {"PYTHONPATH": str(ROOT)},
+        timeout=PATIENCE,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["1"] * len(BAD_INPUT)
+    for number, (_, words) in enumerate(BAD_INPUT):
+        said = (tmp_path / f"{number}.txt").read_text()
+        [line] = [line for line in said.splitlines() if "train.py: " in line]  # the progress bar may follow it
+        assert words in line
+        assert "Traceback" not in said
 
 
 def test_unknown_yaml_entries_and_too_many_broken_files(pool, tmp_path):
