@@ -92,7 +92,7 @@ def download(page, button):
 def screenshot(page, name):
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.wait_for_timeout(700)  # pictures fade in
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    page.screenshot(path=SCREENSHOTS / f"space_{name}.jpg", type="jpeg", quality=80, full_page=True)
 
 
 def test_upload_harmonize_weaken_download(page, tmp_path):
