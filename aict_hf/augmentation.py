@@ -60,12 +60,12 @@ class ForegroundSource:
     """Where a cut-out comes from.
 
     Attributes:
-        image: the photo.
+        image: the photo's file, or its number among the bank's `images`.
         mask: a mask file, a COCO segmentation, or None where the photo's alpha channel is the mask.
         category, name: as in `Foreground`.
     """
 
-    image: AnnotatedImage | Path
+    image: Path | int
     mask: Any
     category: str
     name: str
@@ -76,14 +76,15 @@ class ForegroundBank(Sequence[Foreground]):
 
     Args:
         sources: where they come from.
+        images: annotated images that some of them are parts of.
     Raises:
         ValueError: if there are none.
     """
 
-    def __init__(self, sources: Sequence[ForegroundSource]):
+    def __init__(self, sources: Sequence[ForegroundSource], images: Sequence[AnnotatedImage] = ()):
         if not sources:
             raise ValueError("there are no foregrounds; a bank needs at least one")
-        self.sources = list(sources)
+        self.sources, self.images = list(sources), images
 
     @property
     def categories(self) -> list[str]:
@@ -152,7 +153,7 @@ class ForegroundBank(Sequence[Foreground]):
         """
         names = dataset.category_names
         sources: list[ForegroundSource] = []
-        for image in dataset.images:
+        for index, image in enumerate(dataset.images):
             for annotation in image.annotations:
                 category = names[annotation["category_id"]]
                 if annotation.get("iscrowd") or (categories is not None and category not in categories):
@@ -160,11 +161,10 @@ class ForegroundBank(Sequence[Foreground]):
                 if annotation.get("area", min_area) < min_area or _touches_border(annotation, image.record):
                     continue
                 name = f"{image.name}#{annotation.get('id', len(sources))}"
-                whole = AnnotatedImage(image.name, image.content)  # without the other annotations: banks are pickled
-                sources.append(ForegroundSource(whole, annotation.get("segmentation"), category, name))
+                sources.append(ForegroundSource(index, annotation.get("segmentation"), category, name))
         if not sources:
             raise InputError(f"no object of {len(dataset.images)} images is whole and has {min_area:g} pixels or more")
-        return cls(sources)
+        return cls(sources, dataset.images)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -180,11 +180,11 @@ class ForegroundBank(Sequence[Foreground]):
             InputError: if a file cannot be read, a segmentation cannot be decoded, or the mask has no foreground.
         """
         if isinstance(index, slice):
-            return ForegroundBank(self.sources[index])
+            return ForegroundBank(self.sources[index], self.images)
         source = self.sources[index]
         cutout = None
-        if isinstance(source.image, AnnotatedImage):
-            rgb = source.image.read()
+        if isinstance(source.image, int):
+            rgb = self.images[source.image].read()
         else:
             cutout = _eight_bit(source.image)
             rgb = np.array(cutout.convert("RGB"))
