@@ -6,7 +6,7 @@ import sys
 from enum import Enum
 from logging import CRITICAL
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -27,6 +27,14 @@ class StoredDtype(str, Enum):
     bfloat16 = "bfloat16"
 
 
+class DatasetFormat(str, Enum):
+    coco = "coco"
+    yolo = "yolo"
+    imagefolder = "imagefolder"
+    parquet = "parquet"
+    webdataset = "webdataset"
+
+
 class ExportFormat(str, Enum):
     hub = "hub"
     onnx = "onnx"
@@ -42,6 +50,10 @@ ModelOption = Annotated[
     str | None,
     typer.Option(help="A bundled checkpoint's name, a folder or a Hub repository.", show_default="bundled"),
 ]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...", show_default="cuda where there is one")
+]
+NaiveOption = Annotated[bool, typer.Option("--naive", help="Paste without harmonizing, as a baseline.")]
 MaxMegapixelsOption = Annotated[float, typer.Option(min=0, help="Refuse larger images.")]
 
 
@@ -58,9 +70,7 @@ def harmonize(
         bool, typer.Option("--invert-mask", help="Fit the background to the foreground instead.")
     ] = False,
     model: ModelOption = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...", show_default="cuda where there is one")
-    ] = None,
+    device: DeviceOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Composites of a folder that are worked on at once.")] = 4,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write outputs of a folder again that exist already.")
@@ -115,6 +125,160 @@ def harmonize(
     if composite.is_dir():
         _say(f"{report.written} written, {report.skipped} skipped as finished, {len(failures)} failed")
     if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compose(
+    foreground: Annotated[Path, typer.Argument(help="What to paste: a cut-out with an alpha channel, or a photo.")],
+    background: Annotated[Path, typer.Argument(help="The photo to paste it into.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write.", show_default=False)
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="The foreground's mask, where its alpha is none.")] = None,
+    position: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y", help="Where its centre goes, in pixels.", show_default="the photo's centre"),
+    ] = None,
+    scale: Annotated[float, typer.Option(help="Its magnification.")] = 1.0,
+    rotation: Annotated[float, typer.Option(help="Degrees, counterclockwise.")] = 0.0,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror it, before rotating.")] = False,
+    feather: Annotated[float, typer.Option(min=0, help="Width of a soft edge, in pixels.")] = 0.0,
+    decontaminate: Annotated[
+        bool, typer.Option("--decontaminate", help="Take its old background out of translucent edges.")
+    ] = False,
+    strength: Annotated[float, typer.Option(min=0, max=1, help="Share of the change to apply.")] = 1.0,
+    naive: NaiveOption = False,
+    mask_out: Annotated[Path | None, typer.Option(help="Write the mask of what was pasted here.")] = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    max_megapixels: MaxMegapixelsOption = DEFAULT_MAX_MEGAPIXELS,
+) -> None:
+    """Paste a foreground into a photo, harmonized. What hangs over the border is cut off."""
+    from dataclasses import replace
+
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from .compositing import paste
+    from .harmonize_files import Job, check_output
+    from .image_files import ImageFile, read_image, write_image
+    from .pretrained import load_checkpoint
+
+    if output is None:
+        raise InputError("--output is missing; say where to write with -o")
+    for written in (output, mask_out):
+        if written is not None:
+            check_output(Job(background, foreground, written))
+            check_output(Job(background, mask, written))
+    cutout = read_image(foreground, max_megapixels=max_megapixels).pixels
+    alpha = None if mask is None else read_image(mask, max_megapixels=max_megapixels).pixels
+    photo = read_image(background, max_megapixels=max_megapixels)
+    x, y = _numbers(position, "--position", float) if position else (photo.size[0] / 2, photo.size[1] / 2)
+    placement = {"position": (x, y), "scale": scale, "rotation": rotation, "flip": flip}
+    try:
+        pasted = paste(
+            cutout,
+            alpha,
+            photo.pixels,
+            **placement,  # type: ignore[arg-type]
+            feather=feather,
+            decontaminate=decontaminate,
+        )
+    except ValueError as error:
+        raise InputError(f"{mask or foreground}: {error}") from error
+    if pasted.box is None:
+        raise InputError(f"{foreground}: nothing of it lies in the photo; is --position within {photo.size}?")
+    image = pasted.image
+    if not naive:
+        loaded_model, processor = load_checkpoint(model, device=_device(device))
+        with torch.inference_mode():
+            inputs = processor(image, pasted.mask, return_tensors="pt").to(loaded_model.device)
+            outputs = loaded_model(**inputs, return_harmonized=False)
+        image = processor.post_process_harmonization(outputs, image, pasted.mask, strength)[0]
+    pixels = image if image.dtype == np.uint16 else Image.fromarray(image)
+    write_image(output, replace(photo, pixels=pixels))
+    if mask_out is not None:
+        write_image(mask_out, ImageFile(Image.fromarray(pasted.mask)))
+
+
+@app.command()
+def augment(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", help="A COCO JSON file, a YOLO folder, or what `datasets` reads."),
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")],
+    foregrounds: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Photo pools with metadata.csv, folders of cut-outs, or a COCO JSON file.",
+            show_default="the dataset's own objects",
+        ),
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="What the foregrounds are, where nothing else says it.", show_default=False)
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Where a COCO file's images are.", show_default="beside it")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of datasets that have several.")] = "train",
+    format: Annotated[DatasetFormat | None, typer.Option(help="What to write.", show_default="as IN")] = None,
+    copies: Annotated[int, typer.Option(min=1, help="Augmented copies of each image.")] = 1,
+    keep_originals: Annotated[bool, typer.Option("--keep-originals", help="Put the images as they are too.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Another one gives other images.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on them.")] = 1,
+    probability: Annotated[float, typer.Option(min=0, max=1, help="How often an image gets any objects.")] = 1.0,
+    objects: Annotated[str, typer.Option(metavar="MIN,MAX", help="How many objects it gets.")] = "1,3",
+    strengths: Annotated[str, typer.Option(metavar="MIN,MAX", help="Share of the colour change.")] = "1,1",
+    size: Annotated[
+        str, typer.Option(metavar="MIN,MAX", help="Their longer side as a share of the image's shorter one.")
+    ] = "0.15,0.5",
+    naive: NaiveOption = False,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that are worked on at once.")] = 8,
+    block_size: Annotated[int, typer.Option(min=1, help="Images of a shard, or between two records to go on from.")] = (
+        32
+    ),
+) -> None:
+    """Paste harmonized objects into the images of a dataset and keep its annotations right (can be resumed)."""
+    from .augment_files import AugmentJob, augment_files
+
+    fewest, most = _numbers(objects, "--objects", int)
+    job = AugmentJob(
+        str(source),
+        str(output),
+        format=None if format is None else format.value,
+        images=None if images is None else str(images),
+        split=split,
+        foregrounds=tuple(map(str, foregrounds or ())),
+        category=category,
+        copies=copies,
+        keep_originals=keep_originals,
+        checkpoint=model,
+        device=str(_device(device)),
+        probability=probability,
+        objects=(fewest, most),
+        strengths=_numbers(strengths, "--strengths", float),
+        naive=naive,
+        size=_numbers(size, "--size", float),
+        seed=seed,
+        batch_size=batch_size,
+        block_size=block_size,
+    )
+    try:
+        report = augment_files(job, workers=workers, progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        _say("interrupted; run the same command again to go on")
+        raise typer.Exit(130) from None
+    for warning in report.warnings:
+        _say(f"warning: {warning}")
+    for failure in report.failures:
+        _say(f"error: {failure}")
+    _say(f"{report.written} images in {output} ({report.earlier} worked on earlier), {len(report.failures)} failed")
+    if report.failures:
         raise typer.Exit(1)
 
 
@@ -281,6 +445,17 @@ def _device(name: str | None):
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {name} cannot be used ({reason}); leave it out or say cpu") from error
     return chosen
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _numbers(text: str, option: str, kind: type[Number]) -> tuple[Number, Number]:
+    try:
+        first, second = (kind(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} is {text!r}; expected two numbers with a comma between them") from error
+    return first, second
 
 
 def _say(message: str) -> None:

@@ -1,0 +1,283 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+
+import datasets
+import numpy as np
+import pytest
+from conftest import write_coco_dataset, write_cutouts, write_pool
+from PIL import Image
+from pycocotools.coco import COCO
+
+from aict_hf.augment_files import AugmentJob, AugmentRun, augment_files
+from aict_hf.coco_format import read_coco
+from aict_hf.errors import InputError
+from aict_hf.hf_format import read_hf
+from aict_hf.yolo_format import read_yolo
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def job(tmp_path):
+    write_coco_dataset(tmp_path / "in", images=5)
+    write_cutouts(tmp_path / "cutouts")
+    return AugmentJob(
+        str(tmp_path / "in" / "annotations.json"),
+        str(tmp_path / "out"),
+        foregrounds=(str(tmp_path / "cutouts"),),
+        copies=2,
+        block_size=2,
+        seed=1,
+    )
+
+
+def files_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def naive(job, **changes):
+    return replace(job, naive=True, **changes)
+
+
+def test_coco_comes_out_as_pycocotools_wants_it(job, tmp_path):
+    report = augment_files(job)
+    assert (report.written, report.earlier, report.failures, report.warnings) == (10, 0, [], [])
+    written = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    source = json.loads((tmp_path / "in" / "annotations.json").read_text())
+    assert written["info"] == source["info"]
+    assert written["licenses"] == source["licenses"]
+    assert written["categories"] == [*source["categories"], {"id": 10, "name": "bird"}]
+    assert [image["file_name"] for image in written["images"]] == [f"{n}_aug{c}.jpg" for c in (1, 2) for n in range(5)]
+    assert [image["augmented_from"] for image in written["images"]] == [10, 11, 12, 13, 14] * 2
+    assert all(image["license"] == 3 for image in written["images"])
+    coco = COCO(tmp_path / "out" / "annotations.json")
+    assert len(coco.anns) == len(written["annotations"])
+    pasted = [annotation for annotation in coco.anns.values() if "foreground" in annotation]
+    assert len(pasted) >= 8
+    assert {annotation["category_id"] for annotation in pasted} == {5, 10}
+    crowds = [annotation for annotation in coco.anns.values() if annotation["iscrowd"]]
+    assert all(annotation["category_id"] == 9 for annotation in crowds)
+    assert crowds
+    for annotation in coco.anns.values():
+        mask = coco.annToMask(annotation)
+        assert mask.sum() == annotation["area"]
+        rows, columns = np.nonzero(mask)
+        box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+        assert annotation["bbox"] == pytest.approx(box, abs=1)
+    for number in coco.getImgIds():
+        of_image = coco.imgToAnns[number]
+        new = [coco.annToMask(a).astype(bool) for a in of_image if "foreground" in a]
+        old = [coco.annToMask(a).astype(bool) for a in of_image if "foreground" not in a]
+        assert not any((one & other).any() for one in new for other in old)
+        assert size_of(tmp_path / "out" / "images" / coco.imgs[number]["file_name"]) == (80, 60)
+    assert size_of(tmp_path / "out" / "contact_sheet.png") == (1600, 600)
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+def test_copies_are_the_transforms_epochs(job, tmp_path):
+    run = AugmentRun(naive(job))
+    augment_files(naive(job))
+    coco = COCO(tmp_path / "out" / "annotations.json")
+    for number, image in coco.imgs.items():
+        copy, index = divmod(number - 1, 5)
+        expected = run.transform(run.dataset.images[index].sample(), epoch=copy + 1)
+        masks = [coco.annToMask(annotation) for annotation in coco.imgToAnns[image["id"]]]
+        assert np.array_equal(masks, expected["masks"])
+
+
+def test_two_workers_write_the_same_bytes_as_one(job, tmp_path):
+    augment_files(job)
+    augment_files(replace(job, output=str(tmp_path / "two")), workers=2)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "two")
+
+
+def test_a_killed_run_goes_on_without_losing_or_doubling_anything(job, tmp_path):
+    job = naive(job, copies=20, block_size=1)
+    program = (
+        "import json, sys\nfrom aict_hf.augment_files import *\n"
+        "fields = json.loads(sys.argv[1])\n"
+        "fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}\n"
+        "augment_files(AugmentJob(**fields))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, json.dumps(asdict(job))])
+    parts = tmp_path / "out" / ".parts"
+    while len(list(parts.glob("0*.json"))) < 5:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {path: path.stat().st_mtime_ns for path in parts.glob("0*.json")}
+    assert 5 <= len(done) < 100
+    left = tmp_path / "out" / "images" / ".aict-left.jpg"  # as if it had been killed while writing
+    left.touch()
+    half = min(set(range(100)) - {int(path.stem) for path in done})
+    name = f"{half % 5}_aug{half // 5 + 1}.jpg"
+    (tmp_path / "out" / "images" / name).write_bytes(b"of a block that was never finished")
+    run = AugmentRun(job)
+    assert len(run.start()) == 100 - len(done)
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    report = augment_files(job)
+    assert (report.written, report.earlier) == (100, len(done))
+    assert not left.exists()
+    augment_files(replace(job, output=str(tmp_path / "whole")))
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    report = augment_files(job)
+    assert (report.written, report.earlier) == (100, 100)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+
+def test_a_run_that_was_killed_while_finishing_is_finished(job, tmp_path):
+    job = naive(job)
+    run = AugmentRun(job)
+    for number in run.start():
+        run.make_block(number)
+    (tmp_path / "out" / "annotations.json").write_text("half")
+    assert augment_files(job).earlier == 10
+    assert len(COCO(tmp_path / "out" / "annotations.json").imgs) == 10
+
+
+def test_other_settings_need_another_folder(job, tmp_path):
+    augment_files(naive(job))
+    with pytest.raises(InputError, match=r"was begun with other settings \(seed\)"):
+        augment_files(naive(job, seed=2))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    with pytest.raises(InputError, match="exists and is no interrupted run"):
+        augment_files(naive(job, output=str(tmp_path / "full")))
+
+
+def test_originals_are_kept_to_the_byte(job, tmp_path):
+    augment_files(naive(job, keep_originals=True, copies=1))
+    coco, source = COCO(tmp_path / "out" / "annotations.json"), COCO(tmp_path / "in" / "annotations.json")
+    assert len(coco.imgs) == 10
+    for number in range(5):
+        name = f"images/{number}.jpg"
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "in" / name).read_bytes()
+        for ours, given in zip(coco.imgToAnns[number + 1], source.imgToAnns[number + 10], strict=True):
+            assert ours["segmentation"] == given["segmentation"]
+            assert ours["area"] == given["area"]
+
+
+READERS = {
+    "coco": lambda out: read_coco(out / "annotations.json"),
+    "yolo": read_yolo,
+    "imagefolder": read_hf,
+    "parquet": read_hf,
+}
+
+
+@pytest.mark.parametrize("format_name", READERS)
+def test_every_format_can_be_augmented_again(job, tmp_path, format_name):
+    """And holds the same objects, crowds and holes left aside for YOLO."""
+    augment_files(naive(job, format="coco", output=str(tmp_path / "expected")))
+    expected = READERS["coco"](tmp_path / "expected")
+    augment_files(naive(job, format=format_name))
+    written = READERS[format_name](tmp_path / "out")
+    assert len(written.images) == 10
+    by_name = {image.name: image for image in written.images}
+    for image in expected.images:
+        ours, theirs = by_name[image.name].sample(), image.sample()
+        assert np.array_equal(ours["image"], theirs["image"])
+        kept = [not a["iscrowd"] for a in image.annotations] if format_name == "yolo" else slice(None)
+        masks = theirs["masks"][kept]
+        assert ours["masks"].shape == masks.shape
+        for one, other in zip(ours["masks"], masks, strict=True):
+            assert (one & other).sum() >= (0.9 if format_name == "yolo" else 1) * (one | other).sum()
+        names = [written.category_names[label] for label in ours["labels"]]
+        assert names == [expected.category_names[label] for label in theirs["labels"][kept]]
+    again = replace(job, source=str(tmp_path / "out"), output=str(tmp_path / "again"), naive=True, copies=1)
+    if format_name == "coco":
+        again = replace(again, source=str(tmp_path / "out" / "annotations.json"))
+    assert augment_files(again).written == 10
+
+
+def test_webdataset_shards_hold_every_image_once(job, tmp_path):
+    augment_files(naive(job, format="webdataset"))
+    rows = datasets.load_dataset(
+        "webdataset", data_files={"train": f"{tmp_path}/out/data/*.tar"}, split="train", streaming=True
+    )
+    names = [row["json"]["file_name"] for row in rows]
+    assert sorted(names) == sorted(f"{n}_aug{c}.jpg" for c in (1, 2) for n in range(5))
+
+
+def test_foregrounds_may_be_pools_and_the_datasets_own_objects(job, tmp_path):
+    write_pool(tmp_path / "pool", 2)
+    both = (str(tmp_path / "cutouts"), str(tmp_path / "pool"))
+    run = AugmentRun(replace(job, foregrounds=both, category="plane"))
+    assert len(run.transform.foregrounds) == 6
+    assert run.dataset.categories[-1] == {"id": 10, "name": "plane"}
+    with pytest.raises(InputError, match="name one for all of them"):
+        AugmentRun(replace(job, foregrounds=both))
+    own = AugmentRun(replace(job, foregrounds=(job.source,)))
+    assert own.transform.foregrounds[0].category == "dog"  # crowds, and what is small, are left out
+    assert len(own.transform.foregrounds) == len(AugmentRun(replace(job, foregrounds=())).transform.foregrounds) == 5
+
+
+def test_broken_images_do_not_stop_the_others(job, tmp_path):
+    (tmp_path / "in" / "images" / "1.jpg").write_bytes(b"no image")
+    Image.new("RGB", (40, 30)).save(tmp_path / "in" / "images" / "2.jpg")
+    (tmp_path / "cutouts" / "kite" / "broken.png").write_bytes(b"no image")
+    report = augment_files(naive(job))
+    assert report.written == 6
+    assert sorted({failure.split("/")[-1] for failure in report.failures}) == [
+        "1.jpg: is not an image of a known format; expected JPEG, PNG, WebP, TIFF or alike",
+        "2.jpg: is 40 x 30 when upright, its record says height 60; were the annotations made for another size, "
+        "or before it was turned?",
+    ]
+    assert any("broken.png" in warning for warning in report.warnings)
+    assert len(COCO(tmp_path / "out" / "annotations.json").imgs) == 6
+    assert augment_files(naive(job)).failures == report.failures
+
+
+def test_a_dead_worker_is_said_and_its_work_done_again(job, tmp_path, monkeypatch):
+    shutil.copy(tmp_path / "cutouts" / "kite" / "0.png", tmp_path / "kept.png")
+    monkeypatch.setattr("aict_hf.augment_files.DataLoader", killed_loader)
+    with pytest.raises(InputError, match=r"a worker died .*run again to go on"):
+        augment_files(job, workers=2)
+    monkeypatch.undo()
+    assert augment_files(job).written == 10
+
+
+def killed_loader(blocks, **options):
+    raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"source": "nothing"}, "nothing: no such file or folder"),
+        ({"images": "x"}, "0.jpg: no such file, but"),
+        ({"format": "voc"}, "format is voc; expected one of coco, yolo"),
+        ({"copies": 0}, "must be 1 or more"),
+        ({"foregrounds": ("nothing",)}, "nothing: is neither a folder of foregrounds"),
+        ({"foregrounds": ("a.json", "b")}, "cannot be mixed with others"),
+        ({"strengths": (0.5, 2)}, "strengths is"),
+    ],
+)
+def test_bad_jobs_are_refused(job, change, words):
+    with pytest.raises(InputError, match=words):
+        AugmentRun(replace(job, **change))
+
+
+def test_names_that_would_clash_are_refused(job, tmp_path):
+    content = json.loads((tmp_path / "in" / "annotations.json").read_text())
+    shutil.copy(tmp_path / "in" / "images" / "0.jpg", tmp_path / "in" / "images" / "0.png")
+    content["images"].append(content["images"][0] | {"id": 99, "file_name": "0.png"})
+    (tmp_path / "in" / "annotations.json").write_text(json.dumps(content))
+    AugmentRun(job).start()
+    with pytest.raises(InputError, match="two images would be written as 0_aug1; rename one"):
+        AugmentRun(replace(job, format="yolo", output=str(tmp_path / "yolo"))).start()
