@@ -79,6 +79,15 @@ class AugmentJob:
     batch_size: int = 8
     block_size: int = 32
 
+    def with_absolute_paths(self) -> "AugmentJob":
+        """The same job for a process in another folder; names of datasets and checkpoints stay."""
+        changes: dict[str, Any] = {"output": str(Path(self.output).absolute())}
+        for name in ("source", "images", "checkpoint"):
+            value = getattr(self, name)
+            if value is not None and Path(value).exists():
+                changes[name] = str(Path(value).absolute())
+        return replace(self, foregrounds=tuple(str(Path(path).absolute()) for path in self.foregrounds), **changes)
+
 
 @dataclass
 class AugmentReport:
@@ -100,7 +109,8 @@ class AugmentRun:
     """
 
     def __init__(self, job: AugmentJob):
-        self.job, self.output = job, Path(job.output)
+        self.job = job.with_absolute_paths()
+        self.output = Path(self.job.output)
         self.dataset, found = _open_source(job)
         self.format = job.format or found
         if self.format not in FORMATS:

@@ -6,7 +6,7 @@ import sys
 from enum import Enum
 from logging import CRITICAL
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -35,6 +35,11 @@ class DatasetFormat(str, Enum):
     webdataset = "webdataset"
 
 
+class Engine(str, Enum):
+    local = "local"
+    ray = "ray"
+
+
 class ExportFormat(str, Enum):
     hub = "hub"
     onnx = "onnx"
@@ -53,6 +58,8 @@ ModelOption = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...", show_default="cuda where there is one")
 ]
+EngineOption = Annotated[Engine, typer.Option(help="Ray runs on a cluster too (an extra: aict_hf[augment,ray]).")]
+GpusOption = Annotated[float, typer.Option(min=0, help="With Ray: the share of a GPU that each worker has.")]
 NaiveOption = Annotated[bool, typer.Option("--naive", help="Paste without harmonizing, as a baseline.")]
 MaxMegapixelsOption = Annotated[float, typer.Option(min=0, help="Refuse larger images.")]
 
@@ -76,6 +83,9 @@ def harmonize(
         bool, typer.Option("--overwrite", help="Write outputs of a folder again that exist already.")
     ] = False,
     max_megapixels: MaxMegapixelsOption = DEFAULT_MAX_MEGAPIXELS,
+    engine: EngineOption = Engine.local,
+    workers: Annotated[int, typer.Option(min=1, help="With Ray: how many networks work on a folder.")] = 1,
+    gpus_per_worker: GpusOption = 0.0,
 ) -> None:
     """Harmonize one composite, or a folder of them (finished ones are skipped, so it can be resumed)."""
     from .harmonize_files import Job, check_output, find_jobs, harmonize_files
@@ -102,20 +112,25 @@ def harmonize(
         jobs, failures = [Job(composite, mask, output)], []
         check_output(jobs[0])
 
-    loaded_model, processor = load_checkpoint(model, device=_device(device))
+    if engine == Engine.local and (workers > 1 or gpus_per_worker):
+        raise InputError("--workers and --gpus-per-worker go with --engine ray")
+    options: dict[str, Any] = {
+        "strength": strength,
+        "invert_mask": invert_mask,
+        "batch_size": batch_size,
+        "max_megapixels": max_megapixels,
+        "skip_existing": composite.is_dir() and not overwrite,
+        "warn": lambda message: _say(f"warning: {message}"),
+        "progress": sys.stderr.isatty(),
+    }
     try:
-        report = harmonize_files(
-            jobs,
-            loaded_model,
-            processor,
-            strength=strength,
-            invert_mask=invert_mask,
-            batch_size=batch_size,
-            max_megapixels=max_megapixels,
-            skip_existing=composite.is_dir() and not overwrite,
-            warn=lambda message: _say(f"warning: {message}"),
-            progress=sys.stderr.isatty(),
-        )
+        if engine == Engine.ray:
+            from .ray_engine import harmonize_with_ray
+
+            options |= {"workers": workers, "gpus_per_worker": gpus_per_worker}
+            report = harmonize_with_ray(jobs, model, device=_worker_device(device, gpus_per_worker), **options)
+        else:
+            report = harmonize_files(jobs, *load_checkpoint(model, device=_device(device)), **options)
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to go on")
         raise typer.Exit(130) from None
@@ -242,10 +257,14 @@ def augment(
     block_size: Annotated[int, typer.Option(min=1, help="Images of a shard, or between two records to go on from.")] = (
         32
     ),
+    engine: EngineOption = Engine.local,
+    gpus_per_worker: GpusOption = 0.0,
 ) -> None:
     """Paste harmonized objects into the images of a dataset and keep its annotations right (can be resumed)."""
     from .augment_files import AugmentJob, augment_files
 
+    if engine == Engine.local and gpus_per_worker:
+        raise InputError("--gpus-per-worker goes with --engine ray")
     fewest, most = _numbers(objects, "--objects", int)
     job = AugmentJob(
         str(source),
@@ -258,7 +277,7 @@ def augment(
         copies=copies,
         keep_originals=keep_originals,
         checkpoint=model,
-        device=str(_device(device)),
+        device=_worker_device(device, gpus_per_worker) if engine == Engine.ray else str(_device(device)),
         probability=probability,
         objects=(fewest, most),
         strengths=_numbers(strengths, "--strengths", float),
@@ -269,7 +288,14 @@ def augment(
         block_size=block_size,
     )
     try:
-        report = augment_files(job, workers=workers, progress=sys.stderr.isatty())
+        if engine == Engine.ray:
+            from .ray_engine import augment_with_ray
+
+            report = augment_with_ray(
+                job, workers=workers, gpus_per_worker=gpus_per_worker, progress=sys.stderr.isatty()
+            )
+        else:
+            report = augment_files(job, workers=workers, progress=sys.stderr.isatty())
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to go on")
         raise typer.Exit(130) from None
@@ -445,6 +471,11 @@ def _device(name: str | None):
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {name} cannot be used ({reason}); leave it out or say cpu") from error
     return chosen
+
+
+def _worker_device(name: str | None, gpus_per_worker: float) -> str:
+    """Where the networks of a cluster run, whose machines may have what this one lacks."""
+    return name or ("cuda" if gpus_per_worker else "cpu")
 
 
 Number = TypeVar("Number", int, float)

@@ -309,3 +309,32 @@ def test_augment_refuses_bad_input_in_one_line(files, run):
         assert code == 1
         assert len(err.splitlines()) == 1
         assert words in err
+
+
+def test_options_of_ray_need_ray(files, run):
+    write_coco_dataset(files / "in")
+    words = "go with --engine ray"
+    assert words in run("harmonize", "photo.png", "mask.png", "-o", "out.png", "--workers", "2")[1]
+    assert "goes with --engine ray" in run("augment", "in/annotations.json", "out", "--gpus-per-worker", "1")[1]
+
+
+@pytest.mark.slow
+def test_both_engines_of_both_commands_do_the_same(files):
+    pytest.importorskip("ray")
+    write_coco_dataset(files / "in")
+    write_cutouts(files / "cutouts")
+    for folder, source in (("photos", "photo.png"), ("masks", "mask.png")):
+        (files / folder).mkdir()
+        (files / folder / "a.png").write_bytes((files / source).read_bytes())
+    for engine in ("local", "ray"):
+        for command in (
+            ("augment", "in/annotations.json", f"{engine}_augmented", "--foregrounds", "cutouts", "--block-size", "2"),
+            ("harmonize", "photos", "--masks", "masks", "-o", f"{engine}_harmonized"),
+        ):
+            command = [sys.executable, "-m", "aict_hf", *command, "--engine", engine]
+            result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+            assert result.returncode == 0, result.stderr
+    for name in ("augmented/annotations.json", "augmented/images/3_aug1.jpg", "augmented/augment.json"):
+        assert (files / f"local_{name}").read_bytes() == (files / f"ray_{name}").read_bytes()
+    here, there = (pixels(f"{engine}_harmonized/a.png").astype(int) for engine in ("local", "ray"))
+    assert np.abs(here - there).max() <= 1  # with another number of threads
