@@ -163,8 +163,13 @@ class AugmentRun:
         Returns:
             the numbers of the blocks that are still to be made.
         Raises:
-            InputError: if the folder holds anything else, or outputs would have one name.
+            InputError: if the folder holds anything else, or outputs would have one name or lie outside.
         """
+        for name in self.names:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise InputError(
+                    f"{name}: a copy of it would lie outside {self.output}; give it a name within its folder"
+                )
         paths = [_output_name(name, copy, self.format) for copy in self.copies[:2] for name in self.names]
         if self.format == "yolo":
             paths = [str(PurePosixPath(path).with_suffix("")) for path in paths]
@@ -186,13 +191,13 @@ class AugmentRun:
             if before["finished"]:
                 return []
         try:
-            folder = self.output / IMAGE_FOLDERS.get(self.format, "data")
-            for made in (self.output / ".parts", folder):
-                made.mkdir(parents=True, exist_ok=True)
+            self.output.mkdir(parents=True, exist_ok=True)
+            if not marker.exists():  # first of all, so that it can be gone on from
+                self._mark(None)
+            for folder in (".parts", IMAGE_FOLDERS.get(self.format, "data")):
+                (self.output / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.output}: cannot be made a folder ({error.strerror})") from error
-        if not marker.exists():
-            self._mark(None)
         return [number for number in range(self._blocks) if not self._part(number).exists()]
 
     def make_block(self, number: int) -> int:
@@ -376,9 +381,11 @@ def augment_files(job: AugmentJob, *, workers: int = 1, progress: bool = False) 
                     multiprocessing_context="spawn",
                 )
                 for count in loader:
+                    if isinstance(count, InputError):
+                        raise count
                     bar.update(count)
         except RuntimeError as error:
-            if "worker" not in str(error):
+            if not str(error).startswith("DataLoader worker (pid"):
                 raise
             raise InputError(
                 f"a worker died ({' '.join(str(error).split())[:200]}); run again to go on, with fewer workers if "
@@ -390,7 +397,10 @@ def augment_files(job: AugmentJob, *, workers: int = 1, progress: bool = False) 
 
 
 class _Blocks(Dataset):
-    """Item i is what `make_block` says of block i, made by the worker that is asked for it."""
+    """Item i is what `make_block` says of block i, made by the worker that is asked for it.
+
+    Bad input is returned, not raised: a DataLoader would wrap it in a traceback.
+    """
 
     def __init__(self, job: AugmentJob, numbers: Sequence[int]):
         self.job, self.numbers = job, numbers
@@ -399,10 +409,13 @@ class _Blocks(Dataset):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, index: int) -> int:
-        if self._run is None:
-            self._run = AugmentRun(self.job)
-        return self._run.make_block(self.numbers[index])
+    def __getitem__(self, index: int) -> int | InputError:
+        try:
+            if self._run is None:
+                self._run = AugmentRun(self.job)
+            return self._run.make_block(self.numbers[index])
+        except InputError as error:
+            return error
 
 
 def _open_source(job: AugmentJob) -> tuple[AnnotatedDataset, str]:

@@ -1,8 +1,11 @@
 import json
+import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict, replace
 
@@ -243,17 +246,44 @@ def test_broken_images_do_not_stop_the_others(job, tmp_path):
     assert augment_files(naive(job)).failures == report.failures
 
 
-def test_a_dead_worker_is_said_and_its_work_done_again(job, tmp_path, monkeypatch):
-    shutil.copy(tmp_path / "cutouts" / "kite" / "0.png", tmp_path / "kept.png")
-    monkeypatch.setattr("aict_hf.augment_files.DataLoader", killed_loader)
+@pytest.mark.slow
+def test_a_killed_worker_is_said_and_its_work_done_again(job, tmp_path):
+    job = naive(job, copies=100, block_size=1)
+
+    def kill_one():
+        while len(list((tmp_path / "out" / ".parts").glob("0*.json"))) < 3:
+            time.sleep(0.01)
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    threading.Thread(target=kill_one, daemon=True).start()
     with pytest.raises(InputError, match=r"a worker died .*run again to go on"):
         augment_files(job, workers=2)
-    monkeypatch.undo()
-    assert augment_files(job).written == 10
+    assert not (tmp_path / "out" / "annotations.json").exists()
+    report = augment_files(job)
+    assert report.written == 500
+    assert 3 <= report.earlier < 500
+    augment_files(replace(job, output=str(tmp_path / "whole")))
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
 
-def killed_loader(blocks, **options):
-    raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_what_a_worker_cannot_write_is_one_line(job, tmp_path, workers):
+    AugmentRun(job).start()
+    (tmp_path / "out" / "images" / "0_aug1.jpg").mkdir()
+    with pytest.raises(InputError, match=r"0_aug1.jpg: cannot be written") as error:
+        augment_files(job, workers=workers)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["../0.jpg", "/0.jpg"])
+def test_nothing_is_written_outside_the_folder(job, tmp_path, name):
+    name = str(tmp_path / "in" / "images" / "0.jpg") if name.startswith("/") else "../images/0.jpg"
+    content = json.loads((tmp_path / "in" / "annotations.json").read_text())
+    content["images"][0]["file_name"] = name
+    (tmp_path / "in" / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="a copy of it would lie outside"):
+        augment_files(naive(job))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
