@@ -17,6 +17,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from aict_hf.augment_files import AugmentJob, AugmentRun, augment_files
+from aict_hf.augmentation import HarmonizedCopyPaste
 from aict_hf.coco_format import read_coco
 from aict_hf.errors import InputError
 from aict_hf.hf_format import read_hf
@@ -244,6 +245,20 @@ def test_broken_images_do_not_stop_the_others(job, tmp_path):
     assert any("broken.png" in warning for warning in report.warnings)
     assert len(COCO(tmp_path / "out" / "annotations.json").imgs) == 6
     assert augment_files(naive(job)).failures == report.failures
+
+
+def test_a_sample_that_cannot_be_augmented_does_not_stop_its_batch(job, monkeypatch):
+    augment = HarmonizedCopyPaste._draw
+
+    def fails_once(self, sample, epoch):
+        if sample["image_id"] == "1.jpg":
+            raise MemoryError("too large")
+        return augment(self, sample, epoch)
+
+    monkeypatch.setattr(HarmonizedCopyPaste, "_draw", fails_once)
+    report = augment_files(naive(job, copies=1))
+    assert report.written == 4
+    assert report.failures == ["1.jpg: too large"]
 
 
 @pytest.mark.slow
