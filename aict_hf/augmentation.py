@@ -326,7 +326,8 @@ class HarmonizedCopyPaste:
             try:
                 drawn.append(self._draw(sample, self.epoch if epoch is None else epoch))
             except ValueError as error:
-                raise type(error)(f"sample {sample.get('image_id', '')}: {error}") from error
+                kind = InputError if isinstance(error, InputError) else ValueError
+                raise kind(f"sample {sample.get('image_id', '')}: {error}") from error
         self._harmonize([pasted for _, several in drawn for pasted in several])
         return [self._augmented(sample, image, pasted) for sample, (image, pasted) in zip(samples, drawn, strict=True)]
 
