@@ -6,7 +6,7 @@ import sys
 from enum import Enum
 from logging import CRITICAL
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -27,6 +27,19 @@ class StoredDtype(str, Enum):
     bfloat16 = "bfloat16"
 
 
+class DatasetFormat(str, Enum):
+    coco = "coco"
+    yolo = "yolo"
+    imagefolder = "imagefolder"
+    parquet = "parquet"
+    webdataset = "webdataset"
+
+
+class Engine(str, Enum):
+    local = "local"
+    ray = "ray"
+
+
 class ExportFormat(str, Enum):
     hub = "hub"
     onnx = "onnx"
@@ -42,6 +55,12 @@ ModelOption = Annotated[
     str | None,
     typer.Option(help="A bundled checkpoint's name, a folder or a Hub repository.", show_default="bundled"),
 ]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...", show_default="cuda where there is one")
+]
+EngineOption = Annotated[Engine, typer.Option(help="Ray runs on a cluster too (an extra: aict_hf[augment,ray]).")]
+GpusOption = Annotated[float, typer.Option(min=0, help="With Ray: the share of a GPU that each worker has.")]
+NaiveOption = Annotated[bool, typer.Option("--naive", help="Paste without harmonizing, as a baseline.")]
 MaxMegapixelsOption = Annotated[float, typer.Option(min=0, help="Refuse larger images.")]
 
 
@@ -58,14 +77,15 @@ def harmonize(
         bool, typer.Option("--invert-mask", help="Fit the background to the foreground instead.")
     ] = False,
     model: ModelOption = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...", show_default="cuda where there is one")
-    ] = None,
+    device: DeviceOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Composites of a folder that are worked on at once.")] = 4,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write outputs of a folder again that exist already.")
     ] = False,
     max_megapixels: MaxMegapixelsOption = DEFAULT_MAX_MEGAPIXELS,
+    engine: EngineOption = Engine.local,
+    workers: Annotated[int, typer.Option(min=1, help="With Ray: how many networks work on a folder.")] = 1,
+    gpus_per_worker: GpusOption = 0.0,
 ) -> None:
     """Harmonize one composite, or a folder of them (finished ones are skipped, so it can be resumed)."""
     from .harmonize_files import Job, check_output, find_jobs, harmonize_files
@@ -92,20 +112,25 @@ def harmonize(
         jobs, failures = [Job(composite, mask, output)], []
         check_output(jobs[0])
 
-    loaded_model, processor = load_checkpoint(model, device=_device(device))
+    if engine == Engine.local and (workers > 1 or gpus_per_worker):
+        raise InputError("--workers and --gpus-per-worker go with --engine ray")
+    options: dict[str, Any] = {
+        "strength": strength,
+        "invert_mask": invert_mask,
+        "batch_size": batch_size,
+        "max_megapixels": max_megapixels,
+        "skip_existing": composite.is_dir() and not overwrite,
+        "warn": lambda message: _say(f"warning: {message}"),
+        "progress": sys.stderr.isatty(),
+    }
     try:
-        report = harmonize_files(
-            jobs,
-            loaded_model,
-            processor,
-            strength=strength,
-            invert_mask=invert_mask,
-            batch_size=batch_size,
-            max_megapixels=max_megapixels,
-            skip_existing=composite.is_dir() and not overwrite,
-            warn=lambda message: _say(f"warning: {message}"),
-            progress=sys.stderr.isatty(),
-        )
+        if engine == Engine.ray:
+            from .ray_engine import harmonize_with_ray
+
+            options |= {"workers": workers, "gpus_per_worker": gpus_per_worker}
+            report = harmonize_with_ray(jobs, model, device=_worker_device(device, gpus_per_worker), **options)
+        else:
+            report = harmonize_files(jobs, *load_checkpoint(model, device=_device(device)), **options)
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to go on")
         raise typer.Exit(130) from None
@@ -115,6 +140,171 @@ def harmonize(
     if composite.is_dir():
         _say(f"{report.written} written, {report.skipped} skipped as finished, {len(failures)} failed")
     if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compose(
+    foreground: Annotated[Path, typer.Argument(help="What to paste: a cut-out with an alpha channel, or a photo.")],
+    background: Annotated[Path, typer.Argument(help="The photo to paste it into.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write.", show_default=False)
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="The foreground's mask, where its alpha is none.")] = None,
+    position: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y", help="Where its centre goes, in pixels.", show_default="the photo's centre"),
+    ] = None,
+    scale: Annotated[float, typer.Option(help="Its magnification.")] = 1.0,
+    rotation: Annotated[float, typer.Option(help="Degrees, counterclockwise.")] = 0.0,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror it, before rotating.")] = False,
+    feather: Annotated[float, typer.Option(min=0, help="Width of a soft edge, in pixels.")] = 0.0,
+    decontaminate: Annotated[
+        bool, typer.Option("--decontaminate", help="Take its old background out of translucent edges.")
+    ] = False,
+    strength: Annotated[float, typer.Option(min=0, max=1, help="Share of the change to apply.")] = 1.0,
+    naive: NaiveOption = False,
+    mask_out: Annotated[Path | None, typer.Option(help="Write the mask of what was pasted here.")] = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    max_megapixels: MaxMegapixelsOption = DEFAULT_MAX_MEGAPIXELS,
+) -> None:
+    """Paste a foreground into a photo, harmonized. What hangs over the border is cut off."""
+    from dataclasses import replace
+
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from .compositing import paste
+    from .harmonize_files import Job, check_output
+    from .image_files import ImageFile, read_image, write_image
+    from .pretrained import load_checkpoint
+
+    if output is None:
+        raise InputError("--output is missing; say where to write with -o")
+    for written in (output, mask_out):
+        if written is not None:
+            check_output(Job(background, foreground, written))
+            check_output(Job(background, mask, written))
+    cutout = read_image(foreground, max_megapixels=max_megapixels).pixels
+    alpha = None if mask is None else read_image(mask, max_megapixels=max_megapixels).pixels
+    photo = read_image(background, max_megapixels=max_megapixels)
+    x, y = _numbers(position, "--position", float) if position else (photo.size[0] / 2, photo.size[1] / 2)
+    placement = {"position": (x, y), "scale": scale, "rotation": rotation, "flip": flip}
+    try:
+        pasted = paste(
+            cutout,
+            alpha,
+            photo.pixels,
+            **placement,  # type: ignore[arg-type]
+            feather=feather,
+            decontaminate=decontaminate,
+        )
+    except ValueError as error:
+        raise InputError(f"{mask or foreground}: {error}") from error
+    if pasted.box is None:
+        raise InputError(f"{foreground}: nothing of it lies in the photo; is --position within {photo.size}?")
+    image = pasted.image
+    if not naive:
+        loaded_model, processor = load_checkpoint(model, device=_device(device))
+        with torch.inference_mode():
+            inputs = processor(image, pasted.mask, return_tensors="pt").to(loaded_model.device)
+            outputs = loaded_model(**inputs, return_harmonized=False)
+        image = processor.post_process_harmonization(outputs, image, pasted.mask, strength)[0]
+    pixels = image if image.dtype == np.uint16 else Image.fromarray(image)
+    write_image(output, replace(photo, pixels=pixels))
+    if mask_out is not None:
+        write_image(mask_out, ImageFile(Image.fromarray(pasted.mask)))
+
+
+@app.command()
+def augment(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", help="A COCO JSON file, a YOLO folder, or what `datasets` reads."),
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")],
+    foregrounds: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Photo pools with metadata.csv, folders of cut-outs, or a COCO JSON file.",
+            show_default="the dataset's own objects",
+        ),
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="What the foregrounds are, where nothing else says it.", show_default=False)
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Where a COCO file's images are.", show_default="beside it")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of datasets that have several.")] = "train",
+    format: Annotated[DatasetFormat | None, typer.Option(help="What to write.", show_default="as IN")] = None,
+    copies: Annotated[int, typer.Option(min=1, help="Augmented copies of each image.")] = 1,
+    keep_originals: Annotated[bool, typer.Option("--keep-originals", help="Put the images as they are too.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Another one gives other images.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on them.")] = 1,
+    probability: Annotated[float, typer.Option(min=0, max=1, help="How often an image gets any objects.")] = 1.0,
+    objects: Annotated[str, typer.Option(metavar="MIN,MAX", help="How many objects it gets.")] = "1,3",
+    strengths: Annotated[str, typer.Option(metavar="MIN,MAX", help="Share of the colour change.")] = "1,1",
+    size: Annotated[
+        str, typer.Option(metavar="MIN,MAX", help="Their longer side as a share of the image's shorter one.")
+    ] = "0.15,0.5",
+    naive: NaiveOption = False,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that are worked on at once.")] = 8,
+    block_size: Annotated[int, typer.Option(min=1, help="Images of a shard, or between two records to go on from.")] = (
+        32
+    ),
+    engine: EngineOption = Engine.local,
+    gpus_per_worker: GpusOption = 0.0,
+) -> None:
+    """Paste harmonized objects into the images of a dataset and keep its annotations right (can be resumed)."""
+    from .augment_files import AugmentJob, augment_files
+
+    if engine == Engine.local and gpus_per_worker:
+        raise InputError("--gpus-per-worker goes with --engine ray")
+    fewest, most = _numbers(objects, "--objects", int)
+    job = AugmentJob(
+        str(source),
+        str(output),
+        format=None if format is None else format.value,
+        images=None if images is None else str(images),
+        split=split,
+        foregrounds=tuple(map(str, foregrounds or ())),
+        category=category,
+        copies=copies,
+        keep_originals=keep_originals,
+        checkpoint=model,
+        device=_worker_device(device, gpus_per_worker) if engine == Engine.ray else str(_device(device)),
+        probability=probability,
+        objects=(fewest, most),
+        strengths=_numbers(strengths, "--strengths", float),
+        naive=naive,
+        size=_numbers(size, "--size", float),
+        seed=seed,
+        batch_size=batch_size,
+        block_size=block_size,
+    )
+    try:
+        if engine == Engine.ray:
+            from .ray_engine import augment_with_ray
+
+            report = augment_with_ray(
+                job, workers=workers, gpus_per_worker=gpus_per_worker, progress=sys.stderr.isatty()
+            )
+        else:
+            report = augment_files(job, workers=workers, progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        _say("interrupted; run the same command again to go on")
+        raise typer.Exit(130) from None
+    for warning in report.warnings:
+        _say(f"warning: {warning}")
+    for failure in report.failures:
+        _say(f"error: {failure}")
+    _say(f"{report.written} images in {output} ({report.earlier} worked on earlier), {len(report.failures)} failed")
+    if report.failures:
         raise typer.Exit(1)
 
 
@@ -281,6 +471,22 @@ def _device(name: str | None):
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {name} cannot be used ({reason}); leave it out or say cpu") from error
     return chosen
+
+
+def _worker_device(name: str | None, gpus_per_worker: float) -> str:
+    """Where the networks of a cluster run, whose machines may have what this one lacks."""
+    return name or ("cuda" if gpus_per_worker else "cpu")
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _numbers(text: str, option: str, kind: type[Number]) -> tuple[Number, Number]:
+    try:
+        first, second = (kind(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} is {text!r}; expected two numbers with a comma between them") from error
+    return first, second
 
 
 def _say(message: str) -> None:

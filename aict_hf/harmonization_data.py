@@ -44,12 +44,14 @@ class MaskedPhoto:
         image, mask: the files.
         name: the image as the pool's metadata.csv calls it.
         kind: "object" or "stuff" where the metadata says so, else "".
+        category: what the foreground is where the metadata says so, else "".
     """
 
     image: Path
     mask: Path
     name: str
     kind: str
+    category: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def read_iharmony4(folders: Sequence[str | os.PathLike], split: str) -> list[Tri
 
 
 def read_photo_pool(folders: Sequence[str | os.PathLike]) -> list[MaskedPhoto]:
-    """Real photos with masks, from folders that hold a `metadata.csv` with columns `file_name`, `mask` (and `kind`).
+    """Real photos with masks, from folders that hold a `metadata.csv` with columns `file_name`, `mask` (and
+    `kind`, `category`).
 
     Raises:
         InputError: naming the missing metadata, column, or the first missing file.
@@ -129,7 +132,11 @@ def read_photo_pool(folders: Sequence[str | os.PathLike]) -> list[MaskedPhoto]:
                 if not row["mask"]:
                     continue
                 photo = MaskedPhoto(
-                    folder / row["file_name"], folder / row["mask"], row["file_name"], row.get("kind") or ""
+                    folder / row["file_name"],
+                    folder / row["mask"],
+                    row["file_name"],
+                    row.get("kind") or "",
+                    row.get("category") or "",
                 )
                 for path in (photo.image, photo.mask):
                     if not path.is_file():

@@ -3,6 +3,7 @@
 import csv
 import gc
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -153,4 +154,50 @@ def write_pool(folder: Path, photos: int, height: int = 60, width: int = 80) -> 
             Image.fromarray(photo).save(folder / f"{seed}.png")
             Image.fromarray(mask).save(folder / f"{seed}_mask.png")
             writer.writerow([f"{seed}.png", f"{seed}_mask.png", "object"])
+    return folder
+
+
+def write_coco_dataset(folder: Path, images: int = 4, height: int = 60, width: int = 80) -> Path:
+    """Images `images/0.jpg`, ... and `annotations.json` with a polygon of two parts, RLE of both kinds and a crowd."""
+    from aict_hf.annotations import mask_rle
+
+    (folder / "images").mkdir(parents=True)
+    records, annotations = [], []
+    for number in range(images):
+        photo, mask = make_photo(height, width, seed=number)
+        Image.fromarray(photo).save(folder / "images" / f"{number}.jpg", quality=95)
+        records.append(
+            {"id": 10 + number, "file_name": f"{number}.jpg", "width": width, "height": height, "license": 3}
+        )
+        crowd = np.zeros((height, width), bool)
+        crowd[-8:, 10:] = True
+        columns = mask.T.ravel() > 127
+        edges = np.flatnonzero(np.diff(np.r_[0, columns.astype(int)]))
+        counts = np.diff(np.r_[0, edges, columns.size]).tolist()
+        parts = [[2, 2, 12, 2, 12, 10, 2, 10], [14.0, 2, 20, 2, 20, 9, 14, 9]]
+        for segmentation, area, box, category, iscrowd in (
+            (parts, 122, [2, 2, 18, 8], 5, 0),
+            ({"size": [height, width], "counts": counts}, int(columns.sum()), None, 9, 0),
+            (mask_rle(crowd), int(crowd.sum()), [10, height - 8, width - 10, 8], 9, 1),
+        ):
+            annotation = {"id": 100 + len(annotations), "image_id": 10 + number, "category_id": category}
+            annotation |= {"segmentation": segmentation, "area": area, "iscrowd": iscrowd}
+            annotations.append(annotation | ({"bbox": box} if box else {}))
+    content = {
+        "info": {"description": "kites and dogs"},
+        "licenses": [{"id": 3, "name": "CC0"}],
+        "images": records,
+        "annotations": annotations,
+        "categories": [{"id": 5, "name": "kite", "supercategory": "toy"}, {"id": 9, "name": "dog"}],
+    }
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder / "annotations.json"
+
+
+def write_cutouts(folder: Path, categories: tuple[str, ...] = ("kite", "bird")) -> Path:
+    """Cut-outs with an alpha channel, two in a folder for each category."""
+    for number, category in enumerate(categories * 2):
+        photo, mask = make_photo(seed=70 + number)
+        (folder / category).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.dstack([photo, mask])).save(folder / category / f"{number}.png")
     return folder

@@ -7,10 +7,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo
+from conftest import make_photo, write_coco_dataset, write_cutouts
 from PIL import Image
 
 from aict_hf import AICTModel, cli
+from aict_hf.compositing import paste
 from aict_hf.published import PublishedNetwork
 
 
@@ -244,3 +245,96 @@ def test_export_and_lut_refuse_bad_input_in_one_line(files, run, arguments, word
     assert code == 1
     assert words in said
     assert not list(files.glob("out*")) + list(files.glob("*.cube"))
+
+
+def test_compose_pastes_and_harmonizes(files, run):
+    arguments = ("compose", "cutout.png", "photo.png", "--position", "30,20", "--scale", "0.5", "--rotation", "10")
+    assert run(*arguments, "-o", "naive.png", "--naive", "--mask-out", "where.png")[0] == 0
+    photo, mask = pixels("photo.png"), pixels("mask.png")
+    expected = paste(photo, mask, photo, position=(30, 20), scale=0.5, rotation=10)
+    assert np.array_equal(pixels("naive.png"), expected.image)
+    assert np.array_equal(pixels("where.png"), expected.mask)
+    assert run(*arguments, "-o", "out.png")[0] == 0
+    assert run("harmonize", "naive.png", "where.png", "-o", "expected.png")[0] == 0
+    assert np.array_equal(pixels("out.png"), pixels("expected.png"))
+    assert not np.array_equal(pixels("out.png"), pixels("naive.png"))
+    assert run("compose", "photo.png", "photo.png", "--mask", "mask.png", "-o", "centre.png", "--naive")[0] == 0
+    assert np.array_equal(pixels("centre.png"), photo)  # onto itself
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cutout.png", "photo.png"], "--output is missing"),
+        (["photo.png", "photo.png", "-o", "out.png"], "photo.png: no mask was given and the image has no alpha"),
+        (["cutout.png", "photo.png", "-o", "out.png", "--position", "5"], "--position is '5'; expected two numbers"),
+        (["cutout.png", "photo.png", "-o", "out.png", "--position", "-99,5"], "nothing of it lies in the photo"),
+        (["cutout.png", "photo.png", "-o", "out.png", "--scale", "0"], "scale is 0.0; expected a finite number"),
+        (["cutout.png", "photo.png", "-o", "cutout.png"], "cutout.png: is one of the inputs"),
+        (["cutout.png", "photo.png", "-o", "out.png", "--mask-out", "photo.png"], "photo.png: is one of the inputs"),
+    ],
+)
+def test_compose_refuses_bad_input_in_one_line(files, run, arguments, words):
+    code, err, _ = run("compose", *arguments)
+    assert code == 1
+    assert words in err
+    assert not (files / "out.png").exists()
+
+
+def test_augment_writes_a_dataset_and_goes_on(files, run):
+    write_coco_dataset(files / "in")
+    write_cutouts(files / "cutouts")
+    command = ("augment", "in/annotations.json", "out", "--foregrounds", "cutouts", "--copies", 2, "--objects", "1,1")
+    code, err, _ = run(*command, "--strengths", "0.7,1.0", "--block-size", 2)
+    assert (code, err) == (0, "aict: 8 images in out (0 worked on earlier), 0 failed\n")
+    assert len(json.loads((files / "out" / "annotations.json").read_text())["images"]) == 8
+    assert "8 images in out (8 worked on earlier)" in run(*command, "--strengths", "0.7,1.0", "--block-size", 2)[1]
+    code, err, _ = run(*command)
+    assert code == 1
+    assert "was begun with other settings (strengths, block_size)" in err
+    (files / "in" / "images" / "1.jpg").write_bytes(b"no image")
+    code, err, _ = run(*command[:2], "second", *command[3:], "--naive", "--format", "yolo")
+    assert code == 1
+    assert "1.jpg: is not an image" in err
+    assert "6 images in second (0 worked on earlier), 2 failed" in err
+    assert (files / "second" / "data.yaml").is_file()
+
+
+def test_augment_refuses_bad_input_in_one_line(files, run):
+    for arguments, words in (
+        (("photo.png", "out", "--objects", "3"), "--objects is '3'; expected two numbers"),
+        (("nowhere", "out"), "nowhere: no such file or folder"),
+    ):
+        code, err, _ = run("augment", *arguments)
+        assert code == 1
+        assert len(err.splitlines()) == 1
+        assert words in err
+
+
+def test_options_of_ray_need_ray(files, run):
+    write_coco_dataset(files / "in")
+    words = "go with --engine ray"
+    assert words in run("harmonize", "photo.png", "mask.png", "-o", "out.png", "--workers", "2")[1]
+    assert "goes with --engine ray" in run("augment", "in/annotations.json", "out", "--gpus-per-worker", "1")[1]
+
+
+@pytest.mark.slow
+def test_both_engines_of_both_commands_do_the_same(files):
+    pytest.importorskip("ray")
+    write_coco_dataset(files / "in")
+    write_cutouts(files / "cutouts")
+    for folder, source in (("photos", "photo.png"), ("masks", "mask.png")):
+        (files / folder).mkdir()
+        (files / folder / "a.png").write_bytes((files / source).read_bytes())
+    for engine in ("local", "ray"):
+        for command in (
+            ("augment", "in/annotations.json", f"{engine}_augmented", "--foregrounds", "cutouts", "--block-size", "2"),
+            ("harmonize", "photos", "--masks", "masks", "-o", f"{engine}_harmonized"),
+        ):
+            command = [sys.executable, "-m", "aict_hf", *command, "--engine", engine]
+            result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+            assert result.returncode == 0, result.stderr
+    for name in ("augmented/annotations.json", "augmented/images/3_aug1.jpg", "augmented/augment.json"):
+        assert (files / f"local_{name}").read_bytes() == (files / f"ray_{name}").read_bytes()
+    here, there = (pixels(f"{engine}_harmonized/a.png").astype(int) for engine in ("local", "ray"))
+    assert np.abs(here - there).max() <= 1  # with another number of threads

@@ -1,0 +1,529 @@
+"""Copy-paste augmentation whose pasted objects are harmonized, as a transform for any data pipeline.
+
+    bank = ForegroundBank.from_pool(["photos"])
+    transform = HarmonizedCopyPaste(bank, {"person": 1, "dog": 2}, objects=(1, 3), strengths=(0.7, 1.0), seed=0)
+    loader = DataLoader(dataset, batch_size=8, num_workers=4, collate_fn=transform)  # the network runs once a batch
+
+Objects are pasted where they do not cover each other, and each is harmonized with its own mask against the photo as it
+was: what is pasted beside it has no say in its colours, and all objects of a batch go through the network at once.
+
+Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation" (CVPR 2021).
+"""
+
+import os
+import sys
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .annotations import AnnotatedDataset, AnnotatedImage, segmentation_mask
+from .compositing import draw_placement, paste
+from .errors import InputError
+from .image_files import IMAGE_SUFFIXES, read_image
+from .image_processing_aict import AICTImageProcessor, rgb_tensor
+from .lut import apply_luts
+from .modeling_aict import AICTModel
+from .pretrained import load_checkpoint
+
+ATTEMPTS = 10  # foregrounds tried for one object, where some do not fit or cannot be read
+BOX_FORMATS = ("xyxy", "xywh", "cxcywh")
+OPAQUE = 128  # of 255: pixels of a pasted object that are its own
+
+
+@dataclass(frozen=True)
+class Foreground:
+    """A cut-out object.
+
+    Attributes:
+        rgb: uint8, shape (h, w, 3).
+        alpha: its opacity, uint8, shape (h, w).
+        category: what it is.
+        name: where it is from.
+    """
+
+    rgb: np.ndarray
+    alpha: np.ndarray
+    category: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ForegroundSource:
+    """Where a cut-out comes from.
+
+    Attributes:
+        image: the photo's file, or its number among the bank's `images`.
+        mask: a mask file, a COCO segmentation, or None where the photo's alpha channel is the mask.
+        category, name: as in `Foreground`.
+    """
+
+    image: Path | int
+    mask: Any
+    category: str
+    name: str
+
+
+class ForegroundBank(Sequence[Foreground]):
+    """Cut-outs to paste, read when they are asked for and cropped to what can be seen of them.
+
+    Args:
+        sources: where they come from.
+        images: annotated images that some of them are parts of.
+    Raises:
+        ValueError: if there are none.
+    """
+
+    def __init__(self, sources: Sequence[ForegroundSource], images: Sequence[AnnotatedImage] = ()):
+        if not sources:
+            raise ValueError("there are no foregrounds; a bank needs at least one")
+        self.sources, self.images = list(sources), images
+
+    @property
+    def categories(self) -> list[str]:
+        """What its foregrounds are, sorted."""
+        return sorted({source.category for source in self.sources})
+
+    @classmethod
+    def from_pool(cls, folders: Sequence[str | os.PathLike], *, category: str | None = None) -> "ForegroundBank":
+        """The masked objects of photo pools.
+
+        Args:
+            folders: each with a `metadata.csv` with the columns `file_name`, `mask` and `category`. Rows without a
+                mask, and those whose `kind` is "stuff" (sky, grass), are left out.
+            category: what all of them are, instead of the column.
+        Raises:
+            InputError: naming the missing metadata or column, the photo without a category, or the missing file.
+        """
+        try:
+            from .harmonization_data import read_photo_pool
+        except ImportError as error:
+            raise InputError('photo pools need OpenCV; pip install "aict_hf[augment]"') from error
+        sources = []
+        for photo in read_photo_pool(folders):
+            if photo.kind == "stuff":
+                continue
+            if not (category or photo.category):
+                raise InputError(f"{photo.image}: its metadata gives no category; name one for all of them")
+            sources.append(ForegroundSource(photo.image, photo.mask, category or photo.category, photo.name))
+        if not sources:
+            raise InputError(f"{', '.join(map(str, folders))}: no photo has a mask of an object")
+        return cls(sources)
+
+    @classmethod
+    def from_folder(cls, folder: str | os.PathLike, *, category: str | None = None) -> "ForegroundBank":
+        """Images with an alpha channel; where `category` is left out, each in a folder that says what it is.
+
+        Raises:
+            InputError: if there are none, or one lies in no such folder.
+        """
+        folder = Path(folder)
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise InputError(f"{folder}: holds no images; expected cut-outs with an alpha channel")
+        for path in files:
+            if category is None and path.parent == folder:
+                raise InputError(f"{path}: lies in no folder named after its category; move it, or name one for all")
+        return cls(
+            [ForegroundSource(p, None, category or p.parent.name, p.relative_to(folder).as_posix()) for p in files]
+        )
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: AnnotatedDataset, *, categories: Sequence[str] | None = None, min_area: float = 32**2
+    ) -> "ForegroundBank":
+        """The annotated objects of a dataset (`coco_format.read_coco` and its like).
+
+        Crowds are left out, and objects whose box touches the image's border: what is cut off there looks cut off
+        anywhere else.
+
+        Args:
+            dataset: where they come from.
+            categories: the names of those wanted; all where left out.
+            min_area: smallest area of an object, in pixels, as far as the annotation says.
+        Raises:
+            InputError: if no object is left.
+        """
+        names = dataset.category_names
+        sources: list[ForegroundSource] = []
+        for index, image in enumerate(dataset.images):
+            for annotation in image.annotations:
+                category = names[annotation["category_id"]]
+                if annotation.get("iscrowd") or (categories is not None and category not in categories):
+                    continue
+                if annotation.get("area", min_area) < min_area or _touches_border(annotation, image.record):
+                    continue
+                name = f"{image.name}#{annotation.get('id', len(sources))}"
+                sources.append(ForegroundSource(index, annotation.get("segmentation"), category, name))
+        if not sources:
+            raise InputError(f"no object of {len(dataset.images)} images is whole and has {min_area:g} pixels or more")
+        return cls(sources, dataset.images)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @overload
+    def __getitem__(self, index: int) -> Foreground: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Foreground]: ...
+    def __getitem__(self, index):
+        """Read a cut-out.
+
+        Raises:
+            InputError: if a file cannot be read, a segmentation cannot be decoded, or the mask has no foreground.
+        """
+        if isinstance(index, slice):
+            return ForegroundBank(self.sources[index], self.images)
+        source = self.sources[index]
+        cutout = None
+        if isinstance(source.image, int):
+            rgb = self.images[source.image].read()
+        else:
+            cutout = _eight_bit(source.image)
+            rgb = np.array(cutout.convert("RGB"))
+        if isinstance(source.mask, Path):
+            alpha = np.array(_eight_bit(source.mask).convert("L").resize(rgb.shape[1::-1]))
+        elif source.mask is None and cutout is not None:
+            if not cutout.has_transparency_data:
+                raise InputError(f"{source.image}: has no alpha channel; expected a cut-out")
+            alpha = np.array(cutout.getchannel("A"))
+        else:
+            try:
+                alpha = segmentation_mask(source.mask, *rgb.shape[:2]).astype(np.uint8) * 255
+            except InputError as error:
+                raise InputError(f"{source.name}: {error}") from error
+        rows, columns = np.flatnonzero((alpha > 0).any(axis=1)), np.flatnonzero((alpha > 0).any(axis=0))
+        if alpha.max(initial=0) < OPAQUE:
+            raise InputError(f"{source.name}: the mask has no foreground; leave it out")
+        block = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        return Foreground(rgb[block].copy(), alpha[block].copy(), source.category, source.name)
+
+
+class HarmonizedCopyPaste:
+    """Paste harmonized objects into samples of instance segmentation, and keep their annotations right.
+
+    Called with one sample or a list of them; a list goes through the network together. A sample is a dict:
+
+    - `image`: RGB or gray (which becomes RGB; alpha is left out), as a PIL image, a NumPy array (H, W, C), or a tensor
+      (C, H, W) or `tv_tensors.Image`; uint8, uint16 or float in [0, 1];
+    - `masks`: (N, H, W), bool or numbers that are 0 outside the object; `boxes`: (N, 4) in pixels; `labels`: (N,); each
+      NumPy, torch or `tv_tensors`, which says its boxes' format itself;
+    - `image_id`: a number or text of its own, from which, with `seed` and epoch, all chance is drawn: the result is the
+      same in any worker and order (pixels, for a batch of the same samples: the network's last bit may depend on it);
+    - `area`, `iscrowd`: (N,), where there; anything else passes as it is.
+
+    The result is a new dict of the same types. Objects under a pasted one lose those pixels: their masks, boxes and
+    areas are recomputed; those left with less than `min_visible` of their pixels, and those that had none, are dropped.
+    Pasted objects come last, with `iscrowd` 0 and masks of the value that the others have. Two keys are added:
+    `origins`, int64 (N,), each object's index in the sample before, -1 for pasted ones, and `foregrounds`, the names of
+    the pasted ones.
+
+    Foregrounds are scaled to fit, so they may be larger than the image. One that cannot be read is passed over with a
+    warning. Objects that find no free place are left out.
+
+    The transform can be pickled; each process loads the network when it first needs it. As for `collate_fn` of a
+    DataLoader with workers, keep it on the CPU unless these are spawned.
+
+    Args:
+        foregrounds: what to paste, a `ForegroundBank` or any sequence of `Foreground`.
+        labels: the label of each category among them, in the samples' own numbers.
+        checkpoint: name or folder of the network, or a model and its image processor; the bundled one if left out.
+        device: where the network runs.
+        probability: how often a sample gets any objects.
+        objects: fewest and most objects, drawn uniformly.
+        strengths: range of the share of the colour change that is applied, drawn for each object.
+        naive: paste without harmonizing, as a baseline; everything else comes out the same.
+        size, rotation, flip: as in `compositing.draw_placement`.
+        max_scale: most that a foreground is magnified, so that it is not blurred beside the photo.
+        feather: width of the soft edge in pixels, as in `compositing.paste`.
+        min_visible: the share of its pixels that an object must keep, 0 to 1.
+        box_format: "xyxy", "xywh" or "cxcywh", for boxes that do not say it themselves.
+        batch_size: how many objects go through the network at once.
+        seed: another one gives other results.
+    Raises:
+        ValueError: if an option is out of range or a category has no label.
+    """
+
+    def __init__(
+        self,
+        foregrounds: Sequence[Foreground],
+        labels: Mapping[str, int],
+        *,
+        checkpoint: str | os.PathLike | tuple[AICTModel, AICTImageProcessor] | None = None,
+        device: torch.device | str = "cpu",
+        probability: float = 1.0,
+        objects: tuple[int, int] = (1, 3),
+        strengths: tuple[float, float] = (1.0, 1.0),
+        naive: bool = False,
+        size: tuple[float, float] | np.ndarray = (0.15, 0.5),
+        rotation: tuple[float, float] = (-10.0, 10.0),
+        flip: float = 0.5,
+        max_scale: float = 1.5,
+        feather: float = 1.0,
+        min_visible: float = 0.2,
+        box_format: str = "xyxy",
+        batch_size: int = 8,
+        seed: int = 0,
+    ):
+        if len(foregrounds) == 0:
+            raise ValueError("there are no foregrounds to paste; pass at least one")
+        for name, value in (("probability", probability), ("min_visible", min_visible)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; expected 0 to 1")
+        if not 0 <= objects[0] <= objects[1]:
+            raise ValueError(f"objects is {objects}; expected the fewest and the most, 0 or more")
+        if not 0 <= strengths[0] <= strengths[1] <= 1:
+            raise ValueError(f"strengths is {strengths}; expected a range within 0 to 1")
+        if max_scale <= 0 or batch_size < 1:
+            raise ValueError(f"max_scale is {max_scale} and batch_size {batch_size}; expected more than 0")
+        if box_format not in BOX_FORMATS:
+            raise ValueError(f"box_format is {box_format!r}; expected one of {', '.join(BOX_FORMATS)}")
+        unknown = set(foregrounds.categories) - set(labels) if isinstance(foregrounds, ForegroundBank) else set()
+        if unknown:
+            raise ValueError(f"labels lacks {', '.join(sorted(unknown))}, which the foregrounds have; add them")
+        self.foregrounds, self.labels, self.checkpoint, self.device = foregrounds, dict(labels), checkpoint, device
+        self.probability, self.objects, self.strengths, self.naive = probability, objects, strengths, naive
+        self.size, self.rotation, self.flip, self.max_scale = np.asarray(size, float), rotation, flip, max_scale
+        self.feather, self.min_visible = feather, min_visible
+        self.box_format, self.batch_size, self.seed, self.epoch = box_format, batch_size, seed, 0
+        self._network: tuple[AICTModel, AICTImageProcessor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_network": None}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw anew for every sample from now on; call it before each pass over a DataLoader.
+
+        Workers take over what was set when they started: with `persistent_workers` they repeat the first epoch.
+        """
+        self.epoch = epoch
+
+    @overload
+    def __call__(self, samples: Mapping[str, Any], *, epoch: int | None = None) -> dict[str, Any]: ...
+    @overload
+    def __call__(self, samples: Sequence[Mapping[str, Any]], *, epoch: int | None = None) -> list[dict[str, Any]]: ...
+    def __call__(self, samples, *, epoch=None):
+        """Augment one sample, or several with one run of the network.
+
+        Args:
+            samples: as above.
+            epoch: instead of what `set_epoch` set.
+        Raises:
+            ValueError: if a sample lacks a field, fields differ in size, or have values they cannot have.
+            InputError: if no foreground can be read, or the checkpoint cannot be loaded.
+        """
+        if isinstance(samples, Mapping):
+            return self([samples], epoch=epoch)[0]
+        drawn = []
+        for sample in samples:
+            try:
+                drawn.append(self._draw(sample, self.epoch if epoch is None else epoch))
+            except ValueError as error:
+                kind = InputError if isinstance(error, InputError) else ValueError
+                raise kind(f"sample {sample.get('image_id', '')}: {error}") from error
+        self._harmonize([pasted for _, several in drawn for pasted in several])
+        return [self._augmented(sample, image, pasted) for sample, (image, pasted) in zip(samples, drawn, strict=True)]
+
+    def _draw(self, sample: Mapping[str, Any], epoch: int) -> tuple[np.ndarray, list["_Pasted"]]:
+        """The image as an array (H, W, 3), and objects pasted onto it, each alone."""
+        for field in ("image", "masks", "boxes", "labels", "image_id"):
+            if sample.get(field) is None:
+                raise ValueError(f"has no {field}; expected image, masks, boxes, labels and image_id")
+        image = rgb_tensor(_plain(sample["image"])).permute(1, 2, 0).cpu().numpy()
+        masks, boxes = _array(sample["masks"]), _array(sample["boxes"])
+        counts = {"masks": len(masks), "boxes": len(boxes), "labels": len(sample["labels"])}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f"has {', '.join(f'{n} {name}' for name, n in counts.items())}; expected as many of each")
+        if len(masks) and (masks.shape[1:] != image.shape[:2] or boxes.shape[1:] != (4,)):
+            raise ValueError(
+                f"masks have shape {masks.shape}, boxes {boxes.shape}, the image {image.shape[:2]}; "
+                "expected masks of its size, and boxes of 4 numbers"
+            )
+        key = sample["image_id"]
+        key = key.item() if isinstance(key, Tensor | np.ndarray | np.generic) else key
+        generator = np.random.default_rng([self.seed, epoch, zlib.crc32(str(key).encode())])
+        pasted: list[_Pasted] = []
+        if generator.random() < self.probability:
+            for _ in range(int(generator.integers(self.objects[0], self.objects[1], endpoint=True))):
+                self._paste_one(image, generator, pasted)
+        return image, pasted
+
+    def _paste_one(self, image: np.ndarray, generator: np.random.Generator, pasted: list["_Pasted"]) -> None:
+        """Draw a foreground and its place, and add it to `pasted`, unless there is no place."""
+        problem: InputError | None = None
+        for _ in range(ATTEMPTS):
+            try:
+                foreground = self.foregrounds[int(generator.integers(len(self.foregrounds)))]
+            except InputError as error:
+                warnings.warn(f"{error}; another foreground takes its place", stacklevel=5)
+                problem = error
+                continue
+            problem = None
+            if foreground.category not in self.labels:
+                raise ValueError(f"labels lacks {foreground.category}, which {foreground.name} is; add it")
+            strength = generator.uniform(*self.strengths)
+            # as a share of the image's shorter side
+            largest = self.max_scale * max(foreground.alpha.shape) / min(image.shape[:2])
+            sizes = self.size[self.size <= largest]
+            if self.size.size == 2 and len(sizes) == 1:  # a range
+                sizes = np.array([self.size[0], largest])
+            elif self.size.size != 2 and len(sizes) == 2:  # `draw_placement` would take them for a range
+                sizes = sizes.repeat(2)
+            if len(sizes) == 0:
+                continue
+            placement = draw_placement(
+                generator,
+                foreground.alpha.shape,
+                image.shape[:2],
+                size=sizes,
+                rotation=self.rotation,
+                flip=self.flip,
+                avoid=[other.box for other in pasted],
+            )
+            if placement is None:
+                continue
+            composite = paste(foreground.rgb, foreground.alpha, image, **vars(placement), feather=self.feather)
+            if composite.box is not None:
+                pasted.append(_Pasted(composite.image, composite.mask, composite.box, foreground, strength))
+                return
+        if problem is not None:
+            raise InputError(f"none of {ATTEMPTS} foregrounds could be read; {problem}")
+
+    @torch.inference_mode()
+    def _harmonize(self, pasted: Sequence["_Pasted"]) -> None:
+        """Replace the composites by harmonized ones."""
+        if self.naive or not pasted:
+            return
+        if self._network is None:
+            given = self.checkpoint
+            self._network = given if isinstance(given, tuple) else load_checkpoint(given, device=self.device)
+        model, processor = self._network
+        for start in range(0, len(pasted), self.batch_size):
+            batch = pasted[start : start + self.batch_size]
+            images, masks = [one.image for one in batch], [one.mask for one in batch]
+            inputs = processor(images, masks, input_data_format="channels_last", return_tensors="pt").to(model.device)
+            outputs = model(**inputs, return_harmonized=False)
+            for one, knots, color_lut in zip(batch, outputs.knots, outputs.color_lut, strict=True):
+                composite = torch.from_numpy(one.image).permute(2, 0, 1)[None].to(knots.device)
+                mask = torch.from_numpy(one.mask)[None, None].to(knots.device)
+                harmonized = apply_luts(composite, mask, knots[None], color_lut[None], strength=one.strength)
+                one.image = harmonized[0].permute(1, 2, 0).cpu().numpy()
+
+    def _augmented(self, sample: Mapping[str, Any], image: np.ndarray, pasted: Sequence["_Pasted"]) -> dict[str, Any]:
+        result = image.copy()
+        owner = np.full(image.shape[:2], -1)
+        for index, one in enumerate(pasted):
+            touched = one.mask > 0
+            result[touched] = one.image[touched]
+            owner[one.mask >= OPAQUE] = index
+        before = _array(sample["masks"])
+        whole = before != 0
+        visible = whole & (owner < 0) if len(before) else whole
+        areas = whole.sum(axis=(1, 2)), visible.sum(axis=(1, 2))
+        kept = np.flatnonzero((areas[1] > 0) & (areas[1] >= self.min_visible * areas[0]))
+        new = [owner == index for index in range(len(pasted))]
+        cut = areas[0][kept] != areas[1][kept]
+
+        boxes = _array(sample["boxes"])[kept].reshape(-1, 4)
+        box_format = _box_format(sample["boxes"], self.box_format)
+        updated = [_box(mask, box_format) for mask in [*visible[kept][cut], *new]]
+        boxes[cut] = np.reshape(updated[: cut.sum()], (-1, 4))
+        boxes = np.concatenate([boxes, np.reshape(updated[cut.sum() :], (-1, 4)).astype(boxes.dtype)])
+        value = before.max(initial=0) or 1
+        masks = np.concatenate([before[kept] * visible[kept], np.reshape(new, (-1, *image.shape[:2])) * value])
+        labels = _array(sample["labels"])[kept]
+        labels = np.concatenate([labels, np.array([self.labels[o.foreground.category] for o in pasted], int)])
+
+        augmented = dict(sample)
+        image = result.transpose(2, 0, 1) if isinstance(sample["image"], Tensor) else result
+        values = {"image": image, "masks": masks.astype(before.dtype), "boxes": boxes, "labels": labels}
+        if sample.get("area") is not None:
+            area = _array(sample["area"])[kept]
+            area[cut] = areas[1][kept][cut]
+            values["area"] = np.concatenate([area, [mask.sum() for mask in new]])
+        if sample.get("iscrowd") is not None:
+            values["iscrowd"] = np.concatenate([_array(sample["iscrowd"])[kept], np.zeros(len(new))])
+        for name, value in values.items():
+            augmented[name] = _like(value, sample[name])
+        augmented["origins"] = np.concatenate([kept, np.full(len(new), -1)])
+        augmented["foregrounds"] = [one.foreground.name for one in pasted]
+        return augmented
+
+
+@dataclass
+class _Pasted:
+    """An object on a photo of its own, and what is known of it; `image` becomes the harmonized one."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    box: tuple[int, int, int, int]
+    foreground: Foreground
+    strength: float
+
+
+def _touches_border(annotation: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    if not annotation.get("bbox") or not {"width", "height"} <= record.keys():
+        return False
+    left, top, width, height = annotation["bbox"]
+    return left < 1 or top < 1 or left + width > record["width"] - 1 or top + height > record["height"] - 1
+
+
+def _eight_bit(path: Path) -> Image.Image:
+    pixels = read_image(path).pixels
+    if isinstance(pixels, np.ndarray):
+        raise InputError(f"{path}: has 16 bits a channel; convert it to 8 to paste it")
+    return pixels
+
+
+def _plain(value: Any) -> Any:
+    """A tensor of a subclass (tv_tensors) as torch's own."""
+    return value.as_subclass(Tensor) if isinstance(value, Tensor) else value
+
+
+def _array(value: Any) -> np.ndarray:
+    return _plain(value).cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def _like(array: np.ndarray, given: Any) -> Any:
+    """An array as the type that `given` has; an image (H, W, 3) where that is a PIL image."""
+    if isinstance(given, Image.Image):
+        return Image.fromarray(array)
+    if not isinstance(given, Tensor):
+        return array.astype(np.asarray(given).dtype, copy=False)
+    tensor = torch.from_numpy(np.ascontiguousarray(array)).to(given.device, given.dtype)
+    vision = sys.modules.get("torchvision.tv_tensors")  # where a sample has its types, it is loaded
+    if vision is not None and isinstance(given, vision.TVTensor):
+        return vision.wrap(tensor, like=given)
+    return tensor
+
+
+def _box_format(boxes: Any, default: str) -> str:
+    """The convention of boxes; `tv_tensors.BoundingBoxes` name their own."""
+    named = getattr(boxes, "format", None)
+    if named is None:
+        return default
+    convention = str(getattr(named, "value", named)).lower()
+    if convention not in BOX_FORMATS:
+        raise ValueError(f"boxes are {convention}; expected one of {', '.join(BOX_FORMATS)}")
+    return convention
+
+
+def _box(mask: np.ndarray, box_format: str) -> tuple[float, float, float, float]:
+    """The box around a mask, whose right and bottom are outside."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    if box_format == "xyxy":
+        return left, top, right, bottom
+    if box_format == "xywh":
+        return left, top, right - left, bottom - top
+    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+
+
+__all__ = ["Foreground", "ForegroundBank", "ForegroundSource", "HarmonizedCopyPaste"]

@@ -1,0 +1,54 @@
+"""Augment a COCO dataset, or a part of it, with harmonized copy-paste; look at what was written.
+
+    python examples/augment_coco.py annotations/instances_val2017.json val2017 out/ --images 500 --category dog
+
+Objects are cut out of the dataset itself, of one category where `--category` is given, and pasted into other photos of
+it. What `aict augment` does for whole datasets is here in steps, for a pipeline of one's own. Needs
+`pip install "aict_hf[augment]"`.
+"""
+
+import argparse
+from pathlib import Path
+
+from PIL import Image
+
+from aict_hf.annotations import AnnotatedDataset
+from aict_hf.augmentation import ForegroundBank, HarmonizedCopyPaste
+from aict_hf.coco_format import read_coco, write_coco
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("annotations", type=Path, help="COCO's JSON")
+parser.add_argument("image_folder", type=Path)
+parser.add_argument("output", type=Path)
+parser.add_argument("--images", type=int, help="only the first so many")
+parser.add_argument("--category", help="paste objects of this category alone")
+parser.add_argument("--batch_size", type=int, default=8)
+parser.add_argument("--seed", type=int, default=0)
+arguments = parser.parse_args()
+
+dataset = read_coco(arguments.annotations, arguments.image_folder)
+part = AnnotatedDataset(dataset.images[: arguments.images], dataset.categories, dataset.extra)
+bank = ForegroundBank.from_dataset(dataset, categories=[arguments.category] if arguments.category else None)
+labels = {name: key for key, name in dataset.category_names.items()}
+transform = HarmonizedCopyPaste(bank, labels, objects=(1, 3), strengths=(0.7, 1.0), seed=arguments.seed)
+
+(arguments.output / "images").mkdir(parents=True, exist_ok=True)
+records = []
+for start in range(0, len(part.images), arguments.batch_size):
+    images = part.images[start : start + arguments.batch_size]
+    before = [image.sample() for image in images]
+    after = transform(before)  # the network sees all objects of the batch at once
+    for image, sample, augmented in zip(images, before, after, strict=True):
+        name = f"{Path(image.name).stem}.png"
+        Image.fromarray(augmented["image"]).save(arguments.output / "images" / name)
+        annotations = image.updated_annotations(sample, augmented)
+        records.append({**image.record, "file_name": name, "annotations": annotations})
+        cut = sum(
+            int(origin >= 0 and (mask != sample["masks"][origin]).any())
+            for mask, origin in zip(augmented["masks"], augmented["origins"], strict=True)
+        )
+        pasted = len(augmented["foregrounds"])
+        dropped = len(sample["masks"]) + pasted - len(augmented["masks"])
+        print(f"{name}: {pasted} pasted, {cut} cut, {dropped} hidden")
+write_coco(arguments.output / "annotations.json", part, records)
+print(f"wrote {arguments.output / 'annotations.json'}")
