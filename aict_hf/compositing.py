@@ -19,6 +19,7 @@ from .lut import FULL_SCALE, to_unit
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels; right and bottom are outside
 
+STRIP_PIXELS = 2**20  # placed at once, so that memory beyond foreground and background stays small
 MIN_SIDE = 2  # pixels: smaller foregrounds are nothing to look at
 
 
@@ -93,29 +94,38 @@ def paste(
     if decontaminate:
         rgb = _decontaminated(rgb, opacity)
     layer = torch.cat([rgb * opacity, opacity])
+    foreground_height, foreground_width = rgb.shape[1:]
+    del rgb, opacity  # large ones
     if flip:
         layer = layer.flip(2)
     if scale < 1:
         layer = _shrunk(layer, scale)
     height, width = canvas.shape[1:]
-    across, down = scale * rgb.shape[2] / layer.shape[2], scale * rgb.shape[1] / layer.shape[1]
+    across, down = scale * foreground_width / layer.shape[2], scale * foreground_height / layer.shape[1]
     left, top, right, bottom = _region(layer.shape[2] * across, layer.shape[1] * down, position, rotation, canvas)
     image = canvas.permute(1, 2, 0).cpu().numpy().copy()
     mask = np.zeros((height, width), np.uint8)
     if left >= right or top >= bottom:
         return Composite(image, mask, None)
-    layer = _placed(layer, position, (across, down), rotation, (left, top, right, bottom))
+    rows = max(1, STRIP_PIXELS // (right - left))
+    strips = [(top_row, min(top_row + rows, bottom)) for top_row in range(top, bottom, rows)]
+    soft = None
     if feather:
-        layer = layer * _feathered(layer[3], feather) / layer[3].clamp(min=1e-6)
-    region = canvas[:, top:bottom, left:right]
-    blended = layer[:3] + (1 - layer[3:]) * to_unit(region).cpu()
+        alpha = [_placed(layer[3:], position, (across, down), rotation, (left, *s, right))[0] for s in strips]
+        soft = _feathered(torch.cat(alpha), feather)
     full_scale = FULL_SCALE.get(canvas.dtype)
-    if full_scale is not None:
-        blended = (blended * full_scale).round()
-    touched = layer[3:] > 0  # elsewhere the background stays as it is, to the bit
-    blended = torch.where(touched, blended.to(canvas.dtype), region.cpu())
-    image[top:bottom, left:right] = blended.permute(1, 2, 0).numpy()
-    mask[top:bottom, left:right] = (layer[3] * 255).round().to(torch.uint8).numpy()
+    for first, last in strips:
+        placed = _placed(layer, position, (across, down), rotation, (left, first, last, right))
+        if soft is not None:
+            placed = placed * soft[first - top : last - top] / placed[3].clamp(min=1e-6)
+        region = canvas[:, first:last, left:right].cpu()
+        blended = placed[:3] + (1 - placed[3:]) * to_unit(region)
+        if full_scale is not None:
+            blended = (blended * full_scale).round()
+        touched = placed[3:] > 0  # elsewhere the background stays as it is, to the bit
+        blended = torch.where(touched, blended.to(canvas.dtype), region)
+        image[first:last, left:right] = blended.permute(1, 2, 0).numpy()
+        mask[first:last, left:right] = (placed[3] * 255).round().to(torch.uint8).numpy()
     return Composite(image, mask, mask_box(mask))
 
 
@@ -238,8 +248,9 @@ def _placed(
     rotation: float,
     region: tuple[int, int, int, int],
 ) -> Tensor:
-    """A premultiplied layer (4, h, w) resampled onto a region of the background, bicubic; 0 outside the layer."""
-    left, top, right, bottom = region
+    """A premultiplied layer (4, h, w), or its opacity alone (1, h, w), resampled bicubically onto a region (left, top,
+    bottom, right) of the background; 0 outside the layer."""
+    left, top, bottom, right = region
     y, x = torch.meshgrid(
         torch.arange(top, bottom, dtype=torch.float64) + 0.5 - position[1],
         torch.arange(left, right, dtype=torch.float64) + 0.5 - position[0],
@@ -251,18 +262,20 @@ def _placed(
     v = (sine * x + cosine * y) / scales[1] * (2 / layer.shape[1])
     grid = torch.stack([u, v], dim=2).to(layer.dtype)
     placed = F.grid_sample(layer[None], grid[None], mode="bicubic", padding_mode="zeros", align_corners=False)[0]
-    alpha = placed[3:].clamp(0, 1)
+    alpha = placed[-1:].clamp(0, 1)
     alpha = torch.where(alpha < 1 / 512, 0, torch.where(alpha > 1 - 1 / 512, 1, alpha))
-    colors = placed[:3] * (alpha / placed[3:].clamp(min=1e-6))  # bicubic rings: opacity was over 1 beside the edge
+    colors = placed[:-1] * (alpha / placed[-1:].clamp(min=1e-6))  # bicubic rings: opacity was over 1 beside the edge
     return torch.cat([colors.clamp(min=0).minimum(alpha), alpha])
 
 
 def _feathered(alpha: Tensor, feather: float) -> Tensor:
     """Opacity (H, W) with an edge that rises from 0, where it was half, over `feather` pixels to the inside."""
+    feather = min(feather, max(alpha.shape))  # wider ones leave nothing either
     levels = (alpha * 255).round().to(torch.uint8).numpy()
     margin = int(np.ceil(2 * feather))
     blurred = Image.fromarray(np.pad(levels, margin, mode="edge")).filter(ImageFilter.GaussianBlur(feather / 2))
-    inside = np.asarray(blurred, np.float32)[margin : margin + alpha.shape[0], margin : margin + alpha.shape[1]] / 255
+    inside = np.asarray(blurred)[margin : margin + alpha.shape[0], margin : margin + alpha.shape[1]]
+    inside = inside.astype(np.float32) / 255
     return torch.from_numpy(np.clip(2 * inside - 1, 0, 1)).minimum(alpha)
 
 

@@ -17,6 +17,7 @@ from .exif import append_exif, exif_block
 DEFAULT_MAX_MEGAPIXELS = 200.0
 OUTPUT_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 MAX_JPEG_EXIF = 65533  # bytes
+MAX_JPEG_SIDE = 65500  # pixels
 SIXTEEN_BIT_FORMATS = ("PNG", "TIFF")
 IMAGE_SUFFIXES = (*OUTPUT_FORMATS, ".bmp", ".gif")
 
@@ -52,7 +53,9 @@ class ImageFile:
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
-def read_image(path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> ImageFile:
+def read_image(
+    path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, formats: tuple[str, ...] | None = None
+) -> ImageFile:
     """Decode a photo or mask, turned upright as its EXIF orientation says.
 
     CMYK becomes sRGB, through the file's colour profile where it has one; other profiles stay with the pixels.
@@ -60,6 +63,7 @@ def read_image(path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_M
     Args:
         path: a file of any format Pillow reads; 16-bit RGB files need the extra `aict_hf[16bit]`.
         max_megapixels: refuse larger images before decoding them (decompression bombs).
+        formats: Pillow's names of the formats to take, for files of strangers; all that it knows where left out.
     Raises:
         InputError: if the file is missing, empty, truncated, no image, animated or too large.
     """
@@ -67,12 +71,11 @@ def read_image(path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_M
     try:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: is empty; expected an image")
-        with open_image(path) as image:
+        with open_image(path, formats) as image:
             width, height = image.size
             check_pixel_count(path, width, height, max_megapixels)
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and image.format != "MPO":  # cameras store previews as MPO
-                raise InputError(f"{path}: holds {frames} images; save the one you mean to a file of its own")
+            if image.format != "MPO" and _holds_several(image):  # cameras store previews as MPO
+                raise InputError(f"{path}: holds several images; save the one you mean to a file of its own")
             sixteen_bit = _is_sixteen_bit(image)
             pixels = _decode_sixteen_bit(path) if sixteen_bit else ImageOps.exif_transpose(image)
             read = ImageFile(pixels, image.info.get("icc_profile"), exif_block(image))
@@ -133,6 +136,8 @@ def write_image(path: str | os.PathLike, image: ImageFile) -> None:
     path = Path(path)
     format_name = output_format(path)
     pixels, icc_profile = image.pixels, image.icc_profile
+    if format_name == "JPEG" and max(image.size) > MAX_JPEG_SIDE:
+        raise InputError(f"{path}: JPEG holds at most {MAX_JPEG_SIDE} pixels a side; use .png or .tif")
     if isinstance(pixels, np.ndarray) and format_name not in SIXTEEN_BIT_FORMATS:
         pixels = Image.fromarray(((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8))
     if isinstance(pixels, Image.Image) and pixels.mode not in _MODES[format_name]:
@@ -164,15 +169,25 @@ def write_image(path: str | os.PathLike, image: ImageFile) -> None:
             raise InputError(f"{path}: cannot be encoded ({error})") from error
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
     """Image.open without Pillow's own pixel limit, which lies below ours and is one for the whole process."""
     with _PIXEL_LIMIT:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            return Image.open(path)
+            return Image.open(path, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _holds_several(image: Image.Image) -> bool:
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return getattr(image, "n_frames", 1) > 1
+    try:  # counting them takes minutes for a file made of many
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _from_inks(image: ImageFile) -> ImageFile:
@@ -237,6 +252,7 @@ def _encode_sixteen_bit(path: Path, pixels: np.ndarray, icc_profile: bytes | Non
 __all__ = [
     "DEFAULT_MAX_MEGAPIXELS",
     "IMAGE_SUFFIXES",
+    "MAX_JPEG_SIDE",
     "OUTPUT_FORMATS",
     "ImageFile",
     "check_pixel_count",

@@ -48,8 +48,6 @@ CSS = """
 
 def build() -> gr.Blocks:
     """The page and its API."""
-    # One name for all that costs time: so many run at once, the others wait in the queue, which the page shows.
-    jobs: dict[str, Any] = {"concurrency_id": "photos", "concurrency_limit": JOBS}
     with gr.Blocks(title="AICT image harmonization", delete_cache=(600, LIFETIME), analytics_enabled=False) as page:
         gr.Markdown(
             "# Make a pasted object look as if it belongs\n"
@@ -63,16 +61,21 @@ def build() -> gr.Blocks:
             ("Look inside", inside_tab),
         ):
             with gr.Tab(title):
-                tab.build(jobs)
+                tab.build()
         gr.Markdown(
             f"Photos up to {MAX_MEGAPIXELS:g} megapixels and {MAX_FILE_MB} MB, in JPEG, PNG, WebP or TIFF. Uploads and "
             f"results are deleted after {LIFETIME // 60} minutes. The method is AICT (NeurIPS 2024), computed by "
             "aict_hf. Results are not always right: compare, and lower the strength.",
             elem_id="about",
         )
-        gr.api(harmonize, api_name="harmonize", **jobs)
-        gr.api(compose, api_name="compose", **jobs)
-    return page.queue(max_size=QUEUE)
+        gr.api(harmonize, api_name="harmonize")
+        gr.api(compose, api_name="compose")
+    # One name for all that costs time: so many run at once, the others wait in the queue, which the page shows.
+    for event in page.fns.values():  # gr.Examples has no argument for it
+        event.concurrency_id, event.concurrency_limit = "photos", JOBS
+        if event.name in ("click", "place", "show_point", "show_source"):  # quick, and waited for
+            event.concurrency_id = "previews"
+    return page.queue(max_size=QUEUE, api_open=False)  # closed: past the queue
 
 
 @visitors_errors
@@ -95,8 +98,9 @@ def harmonize(
     photo = read_photo(composite, "composite")
     given = None if mask is None else read_photo(mask, "mask").pixels
     foreground = mask_of(photo, given, invert=invert_mask)
-    result = recolored(photo, foreground, look(photo, foreground), _checked_strength(strength))
-    path = save_result(result, f"{uploaded(composite, 'composite').stem}_harmonized", _save_format(format))
+    share, save_format = _number("strength", strength, 0, 1), _save_format(format)
+    result = recolored(photo, foreground, look(photo, foreground), share)
+    path = save_result(result, f"{uploaded(composite, 'composite').stem}_harmonized", save_format)
     return FileData(path=str(path), orig_name=path.name)
 
 
@@ -121,20 +125,23 @@ def compose(
         foreground: a cut-out with transparency, or a photo with `foreground_mask`.
         background: the photo to paste onto; the results have its size, ICC profile and EXIF.
         foreground_mask: what of the foreground to paste, white on black, of its size.
-        x: centre of the foreground, percent of the background's width from its left.
+        x: centre of the foreground, percent of the background's width from its left, -100 to 200.
         y: likewise, percent of its height from its top.
-        size: the foreground's longer side, percent of the background's shorter side.
-        rotation: degrees, counterclockwise.
+        size: the foreground's longer side, percent of the background's shorter side, 0.1 to 1000.
+        rotation: degrees, counterclockwise, -360 to 360.
         flip: mirror the foreground left and right.
-        feather: width of a soft edge, percent of the background's shorter side.
+        feather: width of a soft edge, percent of the background's shorter side, 0 to 5.
         clean_edges: estimate the colours of soft edges anew, so that the old background does not show in them.
         strength: share of the harmonization to apply, 0 to 1.
         format: "png" or "jpeg", of the composite and the result.
     """
-    arrangement = compose_tab.Arrangement(x, y, size, rotation, flip, feather, clean_edges)
+    ranges = {"x": (x, -100, 200), "y": (y, -100, 200), "size": (size, 0.1, 1000), "feather": (feather, 0, 5)}
+    x, y, size, feather = (_number(name, *given) for name, given in ranges.items())
+    rotation = _number("rotation", rotation, -360, 360)
+    arrangement = compose_tab.Arrangement(x, y, size, rotation, bool(flip), feather, bool(clean_edges))
     paths = [str(uploaded(file, what)) for file, what in ((foreground, "foreground"), (background, "background"))]
     mask = None if foreground_mask is None else str(uploaded(foreground_mask, "mask"))
-    save_format, share = _save_format(format), _checked_strength(strength)
+    save_format, share = _save_format(format), _number("strength", strength, 0, 1)
     composite, alpha = compose_tab.paste_pieces(compose_tab.Pieces(paths[0], mask, paths[1]), arrangement)
     result = recolored(composite, alpha, look(composite, mask_of(composite, alpha)), share)
     mask_path = new_file("mask.png")
@@ -148,14 +155,15 @@ def compose(
     return naive, pasted, harmonized
 
 
-def _checked_strength(strength: float) -> float:
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength is {strength}; expected a share from 0 to 1")
-    return strength
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    """A number that came over the network, where types are not checked."""
+    if not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; expected a number from {low:g} to {high:g}")
+    return float(value)
 
 
-def _save_format(name: str) -> str:
-    if name.lower() not in SAVE_FORMATS:
+def _save_format(name: Any) -> str:
+    if not isinstance(name, str) or name.lower() not in SAVE_FORMATS:
         raise ValueError(f"format is {name!r}; expected png or jpeg")
     return SAVE_FORMATS[name.lower()]
 
@@ -191,6 +199,7 @@ def theme() -> gr.themes.Base:
 def launch_options() -> dict[str, Any]:
     """What `launch` gets besides where to listen."""
     return {
+        "state_session_capacity": 200,  # visitors whose LUT maps are kept; each has some MB of them and previews
         "max_file_size": f"{MAX_FILE_MB}mb",
         "allowed_paths": [str(SPACE / "examples")],
         "show_error": False,  # only messages meant for visitors reach them

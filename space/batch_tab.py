@@ -13,9 +13,9 @@ from uploads import (
     MAX_BATCH,
     MAX_FILE_MB,
     MAX_UNPACKED_MB,
+    MAX_ZIP_ENTRIES,
     new_file,
     read_photo,
-    safe_name,
     unpack,
     uploaded,
     visitors_errors,
@@ -32,8 +32,8 @@ TAKEN = [*IMAGE_SUFFIXES, ".zip"]
 HEADERS = ["File", "Result", "Pixels", "Seconds"]
 
 
-def build(jobs: dict[str, Any]) -> None:
-    """Lay out the tab and connect it; `jobs` bounds how many run at once."""
+def build() -> None:
+    """Lay out the tab and connect it."""
     gr.Markdown(
         f"Up to {MAX_BATCH} composites at once, as files or zips. The mask of cat.jpg is cat.png or cat_mask.png. One "
         "zip with folders composites and masks will do, too; without masks the photos' transparency is used. "
@@ -66,7 +66,7 @@ def build(jobs: dict[str, Any]) -> None:
         label="Example: two composites with their masks",
         api_visibility="private",
     )
-    button.click(run, [composites, masks, strength], results, api_visibility="private", **jobs)
+    button.click(run, [composites, masks, strength], results, api_visibility="private")
 
 
 @visitors_errors
@@ -78,13 +78,12 @@ def run(
 ) -> tuple[str | None, list[list[Any]]]:
     """Harmonize all that has a mask; what fails is in the report and stops nothing."""
     if not composites:
-        raise gr.Error("There are no composites yet: upload some, or start from the example.", title="Please check")
+        raise ValueError("There are no composites yet: upload some, or start from the example.")
     with working_folder() as name:
         folder = Path(name)
         for part in ("composites", "masks"):
             (folder / part).mkdir()
-        gather(composites or [], folder, "composites")
-        gather(masks or [], folder, "masks")
+        gather(composites or [], masks or [], folder)
         found, rows = pair(folder)
         if len(found) > MAX_BATCH:
             raise InputError(f"These are {len(found)} composites; at most {MAX_BATCH} are taken at once.")
@@ -111,13 +110,15 @@ def run(
     return str(path), rows
 
 
-def gather(files: list[str], folder: Path, kind: str) -> None:
-    """Lay uploads and what their zips hold into `folder / kind`, or the folders that the zips name.
+def gather(composites: list[str], masks: list[str], folder: Path) -> None:
+    """Lay uploads and what their zips hold into `folder / "composites"` and `folder / "masks"`, as the zips say.
 
     Raises:
-        InputError: if a zip is refused, a file is none that is taken, or two have one name.
+        InputError: if a zip is refused, they are too large together, a file is none that is taken, or two have one
+            name.
     """
-    for number, file in enumerate(files):
+    bytes_left, entries_left = MAX_UNPACKED_MB * 2**20, MAX_ZIP_ENTRIES
+    for number, (file, kind) in enumerate([*((c, "composites") for c in composites), *((m, "masks") for m in masks)]):
         path = uploaded(file, kind)
         if path.suffix.lower() != ".zip":
             if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -126,20 +127,33 @@ def gather(files: list[str], folder: Path, kind: str) -> None:
             continue
         if path.stat().st_size > MAX_FILE_MB * 2**20:
             raise InputError(f"{path.name}: is larger than {MAX_FILE_MB} MB; split it")
-        for image in unpack(path, folder / f"zip-{kind}-{number}"):
+        unpacked = unpack(path, folder / f"zip-{number}", max_bytes=bytes_left, max_entries=entries_left)
+        bytes_left -= sum(image.stat().st_size for image in unpacked)
+        entries_left -= len(unpacked)
+        for image in unpacked:
             into = image.parent.name if image.parent.name in ("composites", "masks") else kind
             _lay(image, folder / into / image.name)
 
 
 def pair(folder: Path) -> tuple[list[Job], list[list[Any]]]:
-    """Jobs with the names they came with, and a row for each composite that has no mask."""
+    """Jobs with the names they came with, and a row for each composite that has no mask or another's output."""
     composites = [path for path in sorted((folder / "composites").iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not composites:
+        raise InputError("There are masks, but no composites.")
     if any((folder / "masks").iterdir()):
         jobs, failures = find_jobs(folder / "composites", folder / "masks", folder / "out")
         return jobs, [[*without_folders(failure).split(": ", 1), "", None] for failure in failures]
-    if not composites:
-        raise InputError("There are masks, but no composites.")
-    return [Job(path, None, folder / "out" / f"{safe_name(path.stem)}.png") for path in composites], []
+    alone: dict[str, Job] = {}
+    rows: list[list[Any]] = []
+    for path in composites:
+        name = f"{path.stem}.png"  # which holds the transparency
+        if name in alone:
+            rows.append(
+                [path.name, f"would be written to {name}, as {alone[name].composite.name}; rename one", "", None]
+            )
+            continue
+        alone[name] = Job(path, None, folder / "out" / name)
+    return list(alone.values()), rows
 
 
 def _lay(source: Path, target: Path) -> None:

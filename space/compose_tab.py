@@ -1,5 +1,6 @@
 """The Compose tab: a cut-out laid onto a background, naively and harmonized."""
 
+import io
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from harmonizer import look, mask_of, recolored
-from PIL import Image
+from PIL import Image, ImageCms
 from uploads import LIFETIME, new_file, photo_upload, preview, read_photo, save_result, shown, visitors_errors
 
 from aict_hf.compositing import paste
@@ -60,8 +61,8 @@ class Composed:
     before: str
 
 
-def build(jobs: dict[str, Any]) -> None:
-    """Lay out the tab and connect it; `jobs` bounds how many run at once."""
+def build() -> None:
+    """Lay out the tab and connect it."""
     composed = gr.State(time_to_live=LIFETIME)
     small = gr.State(time_to_live=LIFETIME)  # previews of foreground and background
     gr.Markdown("The foreground is a cut-out with transparency, or a photo with a mask (object white).")
@@ -129,11 +130,11 @@ def build(jobs: dict[str, Any]) -> None:
     for control in arrangement:
         control.change(place, [small, *arrangement], placed, **quick)
     placed.select(click, small, [x, y], **quick)
-    button.click(run, [*pieces, strength, *arrangement], results, **private, **jobs)
+    button.click(run, [*pieces, strength, *arrangement], results, **private)
     strength.change(
-        change_strength, [composed, strength], [slider, told, files], trigger_mode="always_last", **private, **jobs
+        change_strength, [composed, *pieces, strength], [slider, told, files], trigger_mode="always_last", **private
     )
-    prepare.click(save, [composed, strength, format], files, **private, **jobs)
+    prepare.click(save, [composed, *pieces, strength, format], files, **private)
 
 
 @visitors_errors
@@ -190,9 +191,11 @@ def run_example(foreground: str, mask: None, background: str, x: float, y: float
 
 
 @visitors_errors
-def change_strength(composed: Composed | None, strength: float) -> tuple:
-    """Another strength, without the network."""
-    if composed is None:
+def change_strength(
+    composed: Composed | None, foreground: str | None, mask: str | None, background: str | None, strength: float
+) -> tuple:
+    """Another strength, without the network; nothing where the result is of other pieces."""
+    if composed is None or composed.pieces != Pieces(foreground, mask, background):
         return gr.skip(), gr.skip(), gr.skip()
     started = time.perf_counter()
     composite, alpha = paste_pieces(composed.pieces, composed.arrangement)
@@ -203,10 +206,17 @@ def change_strength(composed: Composed | None, strength: float) -> tuple:
 
 
 @visitors_errors
-def save(composed: Composed | None, strength: float, format: str) -> gr.File:
+def save(
+    composed: Composed | None,
+    foreground: str | None,
+    mask: str | None,
+    background: str | None,
+    strength: float,
+    format: str,
+) -> gr.File:
     """Composite, mask and result as files."""
-    if composed is None:
-        raise gr.Error("There is no result yet: press Paste and harmonize first.", title="Please check")
+    if composed is None or composed.pieces != Pieces(foreground, mask, background):
+        raise ValueError("There is no result yet: press Paste and harmonize first.")
     composite, alpha = paste_pieces(composed.pieces, composed.arrangement)
     result = recolored(composite, alpha, composed.maps, strength / 100)
     mask_path = new_file("mask.png")
@@ -217,13 +227,33 @@ def save(composed: Composed | None, strength: float, format: str) -> gr.File:
 
 def paste_pieces(pieces: Pieces, arrangement: Arrangement) -> tuple[ImageFile, np.ndarray]:
     """The naive composite at the background's size with its profile and EXIF, and its mask."""
-    foreground = read_photo(pieces.foreground, "foreground").pixels
+    foreground = read_photo(pieces.foreground, "foreground")
     mask = None if pieces.mask is None else read_photo(pieces.mask, "foreground's mask").pixels
     background = read_photo(pieces.background, "background")
-    image, alpha = paste_arranged(foreground, mask, background.pixels, arrangement)
+    gray = isinstance(background.pixels, Image.Image) and background.pixels.mode in ("L", "LA")
+    profile = None if gray or np.ndim(background.pixels) == 2 else background.icc_profile  # of gray: not for RGB
+    image, alpha = paste_arranged(in_profile(foreground, profile), mask, background.pixels, arrangement)
     if image.dtype == np.uint8:
         image = Image.fromarray(image)
-    return ImageFile(image, background.icc_profile, background.exif), alpha
+    return ImageFile(image, profile, background.exif), alpha
+
+
+def in_profile(photo: ImageFile, profile: bytes | None) -> Image.Image | np.ndarray:
+    """A photo's pixels in the colours of another ICC profile, None being sRGB; 16-bit and gray ones as they are."""
+    pixels = photo.pixels
+    if isinstance(pixels, np.ndarray) or pixels.mode not in ("RGB", "RGBA") or photo.icc_profile == profile:
+        return pixels
+    try:
+        source, target = (
+            ImageCms.ImageCmsProfile(io.BytesIO(given)) if given else ImageCms.createProfile("sRGB")
+            for given in (photo.icc_profile, profile)
+        )
+        colors = ImageCms.profileToProfile(pixels.convert("RGB"), source, target)
+    except ImageCms.PyCMSError:
+        return pixels  # a profile that does not fit: as without one
+    if colors is not None and pixels.mode == "RGBA":
+        colors.putalpha(pixels.getchannel("A"))
+    return pixels if colors is None else colors
 
 
 def paste_arranged(

@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -26,8 +25,8 @@ UPLOADED, PAINTED, ALPHA = "Upload a mask", "Paint it", "The photo's transparenc
 TINT = np.array([255, 59, 48], np.float32)  # of the foreground in the overlay, and of the brush
 
 
-def build(jobs: dict[str, Any]) -> None:
-    """Lay out the tab and connect it; `jobs` bounds how many run at once."""
+def build() -> None:
+    """Lay out the tab and connect it."""
     looked = gr.State(time_to_live=LIFETIME)
     gr.Markdown("Upload a photo with something pasted into it and say what was pasted. Drag the handle to compare.")
     with gr.Row():
@@ -85,11 +84,11 @@ def build(jobs: dict[str, Any]) -> None:
     photo.input(None, None, [slider, told, overlay, saved], js="() => [null, '', null, null]", **private)
     photo.input(take_photo, photo, [source, painting], **private)
     source.change(show_source, source, [mask_column, painting], **private)
-    button.click(run, [photo, source, mask, painting, invert, strength], results, **private, **jobs)
+    button.click(run, [photo, source, mask, painting, invert, strength], results, **private)
     strength.change(
-        change_strength, [looked, photo, strength], [slider, told, saved], trigger_mode="always_last", **private, **jobs
+        change_strength, [looked, photo, strength], [slider, told, saved], trigger_mode="always_last", **private
     )
-    prepare.click(save, [looked, photo, strength, format], saved, **private, **jobs).success(
+    prepare.click(save, [looked, photo, strength, format], saved, **private).success(
         None, js="() => setTimeout(() => document.querySelector('#harmonize-saved')?.click(), 300)", **private
     )
 
@@ -153,7 +152,7 @@ def change_strength(looked: Looked | None, photo_file: str | None, strength: flo
 def save(looked: Looked | None, photo_file: str | None, strength: float, format: str) -> gr.DownloadButton:
     """The result as a file of the format asked for."""
     if looked is None or photo_file != looked.photo:
-        raise gr.Error("There is no result yet: press Harmonize first.", title="Please check")
+        raise ValueError("There is no result yet: press Harmonize first.")
     photo = read_photo(looked.photo)
     result = recolored(photo, unpacked(looked.mask), looked.maps, strength / 100)
     path = save_result(result, f"{Path(looked.photo).stem}_harmonized", format)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -29,8 +28,8 @@ class Inside:
     maps: AICTOutput
 
 
-def build(jobs: dict[str, Any]) -> None:
-    """Lay out the tab and connect it; `jobs` bounds how many run at once."""
+def build() -> None:
+    """Lay out the tab and connect it."""
     inside = gr.State(time_to_live=LIFETIME)
     gr.Markdown(
         "The network predicts two look-up tables for each colour channel, at every place of the photo. The first "
@@ -70,7 +69,7 @@ def build(jobs: dict[str, Any]) -> None:
         api_visibility="private",
     )
     private = {"api_visibility": "private"}
-    button.click(run, [photo, mask, x, y], results, **private, **jobs)
+    button.click(run, [photo, mask, x, y], results, **private)
     clicked.select(click, inside, [x, y], **private)
     for control in (x, y):
         control.change(

@@ -1,12 +1,16 @@
 """What comes from visitors and goes back to them: limits, checks, messages, files that are deleted after an hour."""
 
+import contextlib
 import functools
 import logging
 import os
 import re
 import shutil
+import struct
 import tempfile
+import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from aict_hf.errors import InputError
-from aict_hf.image_files import IMAGE_SUFFIXES, ImageFile, read_image, write_image
+from aict_hf.image_files import IMAGE_SUFFIXES, MAX_JPEG_SIDE, ImageFile, read_image, write_image
 
 MAX_MEGAPIXELS = float(os.environ.get("AICT_SPACE_MAX_MEGAPIXELS", "50"))
 MAX_FILE_MB = int(os.environ.get("AICT_SPACE_MAX_FILE_MB", "64"))
@@ -25,6 +29,7 @@ MAX_BATCH = int(os.environ.get("AICT_SPACE_MAX_BATCH", "40"))  # composites in o
 MAX_UNPACKED_MB = 4 * MAX_FILE_MB  # of one zip
 MAX_ZIP_ENTRIES = 4 * MAX_BATCH
 LIFETIME = 3600  # seconds that uploads and results are kept
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # Pillow's names; it knows some that run programs
 PREVIEW_SIDE = 1280  # pixels of pictures that are only looked at
 
 log = logging.getLogger("aict_space")
@@ -80,19 +85,20 @@ def uploaded(file: Any, what: str) -> Path:
     """The path of an upload, as a component or the API gives it.
 
     Raises:
-        gr.Error: if nothing was uploaded, or the path is none of an upload.
+        ValueError: if nothing was uploaded, or the path is none of an upload.
     """
     path = file.get("path") if isinstance(file, dict) else getattr(file, "path", file)
     if not path:
-        raise gr.Error(f"There is no {what} yet: upload one, or start from an example.", title="Please check")
-    resolved = Path(path).resolve()
+        raise ValueError(f"There is no {what} yet: upload one, or start from an example.")
+    try:
+        resolved = Path(path).resolve()
+    except (TypeError, ValueError) as error:  # no text, or text with a null character
+        raise ValueError(f"The {what} is no upload: upload the file itself.") from error
     allowed = (Path(get_upload_folder()).resolve(), Path(__file__).resolve().parent / "examples")
     if not any(resolved.is_relative_to(folder) for folder in allowed):
-        raise gr.Error(f"The {what} is no upload: upload the file itself.", title="Please check")
+        raise ValueError(f"The {what} is no upload: upload the file itself.")
     if not resolved.is_file():
-        raise gr.Error(
-            f"The {what} was deleted, as all files are after an hour: upload it again.", title="Please check"
-        )
+        raise ValueError(f"The {what} was deleted, as all files are after an hour: upload it again.")
     return resolved
 
 
@@ -100,13 +106,13 @@ def read_photo(file: Any, what: str = "photo") -> ImageFile:
     """Decode an upload.
 
     Raises:
-        gr.Error, InputError: if it is missing, no image, or too large.
+        ValueError: if it is missing, no image, or too large.
     """
     path = uploaded(file, what)
     if path.stat().st_size > MAX_FILE_MB * 2**20:
         raise InputError(f"{path}: is larger than {MAX_FILE_MB} MB; make it smaller")
     try:
-        return read_image(path, max_megapixels=MAX_MEGAPIXELS)
+        return read_image(path, max_megapixels=MAX_MEGAPIXELS, formats=FORMATS)
     except InputError as error:
         # what helps on the command line does not help here
         raise InputError(str(error).replace("raise --max-megapixels if you trust the file", "scale it down")) from error
@@ -114,26 +120,25 @@ def read_photo(file: Any, what: str = "photo") -> ImageFile:
 
 def new_file(name: str) -> Path:
     """Where to put a result: Gradio deletes what lies there when it is older than `LIFETIME`."""
-    folder = Path(tempfile.mkdtemp(prefix="result-", dir=_upload_folder()))
-    return folder / name
+    for folder in _upload_folder().glob("result-*"):  # emptied by then, which Gradio leaves
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > LIFETIME:
+                folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="result-", dir=_upload_folder())) / name
 
 
 def shown(photo: ImageFile, name: str) -> str:
-    """A full-size JPEG for browsers, which show neither TIFF nor 16 bits; colours as the profile says."""
-    path = new_file(f"{name}.jpg")
-    pixels = photo.pixels
-    if isinstance(pixels, np.ndarray):
-        colors = pixels if pixels.ndim == 2 or pixels.shape[2] == 3 else pixels[..., : 1 if pixels.shape[2] == 2 else 3]
-        pixels = Image.fromarray((colors.squeeze() >> 8).astype(np.uint8))
-    write_image(path, ImageFile(pixels.convert("RGB"), photo.icc_profile))
+    """A full-size picture for browsers, which show neither TIFF nor 16 bits: JPEG, or PNG where that is too small."""
+    pixels = _eight_bit(photo.pixels)
+    pixels = pixels.convert("L" if pixels.mode in ("L", "LA") else "RGB")  # so that a gray profile stays one of gray
+    path = new_file(name + (".jpg" if max(pixels.size) <= MAX_JPEG_SIDE else ".png"))
+    write_image(path, ImageFile(pixels, photo.icc_profile))
     return str(path)
 
 
 def preview(photo: ImageFile, side: int = PREVIEW_SIDE) -> Image.Image:
     """A small RGB or RGBA copy."""
-    pixels = photo.pixels
-    if isinstance(pixels, np.ndarray):
-        pixels = Image.fromarray((pixels >> 8).astype(np.uint8))
+    pixels = _eight_bit(photo.pixels)
     small = pixels.convert("RGBA" if pixels.mode in ("LA", "RGBA") else "RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return small
@@ -156,22 +161,26 @@ def safe_name(stem: str) -> str:
     return re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "photo"
 
 
-def unpack(archive: Path, folder: Path) -> list[Path]:
+def unpack(
+    archive: Path, folder: Path, *, max_bytes: int = MAX_UNPACKED_MB * 2**20, max_entries: int = MAX_ZIP_ENTRIES
+) -> list[Path]:
     """Unpack the images of a zip.
 
     Folders inside are kept, one level of them; entries that are no images by their name are left out.
 
     Raises:
-        InputError: if it is no zip, is encrypted, or holds a path that leads outside, a link, too many entries, or
-            more than `MAX_UNPACKED_MB`, whatever sizes it states.
+        InputError: if it is no zip, is encrypted or of a rare compression, or holds a path that leads outside, a link,
+            more than `max_entries`, or unpacks to more than `max_bytes`, whatever sizes it states.
     """
     unpacked, total = [], 0
+    if (entries := _stated_entries(archive)) > max_entries:  # before they are read: a million take seconds
+        raise InputError(f"{archive.name}: holds {entries} files; at most {MAX_ZIP_ENTRIES} are taken")
     try:
         with zipfile.ZipFile(archive) as opened:
-            entries = [entry for entry in opened.infolist() if not entry.is_dir()]
-            if len(entries) > MAX_ZIP_ENTRIES:
-                raise InputError(f"{archive.name}: holds {len(entries)} files; at most {MAX_ZIP_ENTRIES} are taken")
-            for entry in entries:
+            infos = [info for info in opened.infolist() if not info.is_dir()]
+            if len(infos) > max_entries:
+                raise InputError(f"{archive.name}: holds {len(infos)} files; at most {MAX_ZIP_ENTRIES} are taken")
+            for entry in infos:
                 parts = Path(entry.filename.replace("\\", "/")).parts
                 if ".." in parts or entry.filename.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", entry.filename):
                     raise InputError(f"{archive.name}: holds a path that leads outside of it; pack it again")
@@ -179,7 +188,10 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
                     raise InputError(f"{archive.name}: holds a symbolic link; pack the files themselves")
                 if entry.flag_bits & 1:
                     raise InputError(f"{archive.name}: is encrypted; pack it without a password")
-                name = parts[-1]
+                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    # others are unpacked in one go, however large
+                    raise InputError(f"{archive.name}: is compressed in a rare way; pack it as an ordinary zip")
+                name = parts[-1] if parts else ""
                 if name.startswith(".") or "__MACOSX" in parts or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
                     continue
                 target = folder.joinpath(*parts[-2:-1], name)
@@ -189,15 +201,24 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
                 with opened.open(entry) as source, target.open("wb") as sink:
                     while block := source.read(2**20):
                         total += len(block)
-                        if total > MAX_UNPACKED_MB * 2**20:
+                        if total > max_bytes:
                             raise InputError(f"{archive.name}: unpacks to more than {MAX_UNPACKED_MB} MB; send less")
                         sink.write(block)
                 unpacked.append(target)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, IndexError) as error:
         raise InputError(f"{archive.name}: is no zip file that can be read; pack it again") from error
     if not unpacked:
         raise InputError(f"{archive.name}: holds no images; expected {', '.join(IMAGE_SUFFIXES)}")
     return unpacked
+
+
+def _stated_entries(archive: Path) -> int:
+    """How many entries a zip's end record states; 65535 for more."""
+    with archive.open("rb") as file:
+        file.seek(max(0, archive.stat().st_size - 22 - 65535))
+        tail = file.read()
+    place = tail.rfind(b"PK\5\6")
+    return struct.unpack_from("<H", tail, place + 10)[0] if 0 <= place <= len(tail) - 22 else 0
 
 
 def working_folder() -> "tempfile.TemporaryDirectory[str]":
@@ -208,6 +229,10 @@ def working_folder() -> "tempfile.TemporaryDirectory[str]":
 def remove(path: str | os.PathLike) -> None:
     """Delete a result that is not wanted any more, with the folder made for it."""
     shutil.rmtree(Path(path).parent, ignore_errors=True)
+
+
+def _eight_bit(pixels: Image.Image | np.ndarray) -> Image.Image:
+    return pixels if isinstance(pixels, Image.Image) else Image.fromarray((pixels >> 8).astype(np.uint8))
 
 
 def _upload_folder() -> Path:

@@ -131,6 +131,7 @@ def bad_calls(folder):
     Image.new("L", (64, 48)).save(folder / "black.png")
     (folder / "text.jpg").write_text("no photo")
     Image.new("1", (9000, 9000)).save(folder / "huge.png")
+    Image.new("RGB", (64, 48)).save(folder / "program.eps")
     yield "mask is 20 x 20, composite is 64 x 48", "/harmonize", [photo, other_mask]
     yield "no mask was given", "/harmonize", [photo, None]
     yield "The mask is empty", "/harmonize", [photo, folder / "black.png"]
@@ -138,13 +139,16 @@ def bad_calls(folder):
     yield "over the limit of 50 megapixels; scale it down", "/harmonize", [folder / "huge.png", mask]
     yield "strength is 2", "/harmonize", [photo, mask, 2.0]
     yield "expected png or jpeg", "/harmonize", [photo, mask, 1.0, False, "exe"]
-    yield "does not show", "/compose", [other, photo, other_mask, 900.0]
-    yield "scale is 0", "/compose", [other, photo, other_mask, 50.0, 50.0, 0.0]
+    yield "does not show", "/compose", [other, photo, other_mask, -100.0]
+    yield "size is 0.0; expected a number from 0.1", "/compose", [other, photo, other_mask, 50.0, 50.0, 0.0]
+    yield "feather is 2000", "/compose", [other, photo, other_mask, 50.0, 50.0, 50.0, 0.0, False, 2000.0]
+    yield "strength is 'abc'", "/harmonize", [photo, mask, "abc"]
+    yield "program.eps: is not an image of a known format", "/harmonize", [folder / "program.eps", mask]
 
 
 def test_bad_input_is_answered_without_folders_or_traces(client, tmp_path):
     for message, api_name, arguments in bad_calls(tmp_path):
-        sent = [handle_file(a) if isinstance(a, str | Path) and a != "exe" else a for a in arguments]
+        sent = [handle_file(a) if isinstance(a, str | Path) and Path(a).is_file() else a for a in arguments]
         with pytest.raises(AppError, match=re.escape(message)) as raised:
             client.predict(*sent, api_name=api_name)
         answer = str(raised.value)
@@ -285,7 +289,7 @@ def test_masks_come_from_the_brush_and_from_alpha(folder):
         (lambda photo, mask: harmonize_tab.run(photo, "Paint it", None, None, False, 100), "Nothing is painted yet"),
         (lambda photo, mask: harmonize_tab.save(None, photo, 100, "PNG"), "no result yet"),
         (lambda photo, mask: compose_tab.run(photo, mask, None, 100, 50, 50, 50, 0, False, 0, False), "no background"),
-        (lambda photo, mask: compose_tab.save(None, 100, "PNG"), "no result yet"),
+        (lambda photo, mask: compose_tab.save(None, None, None, None, 100, "PNG"), "no result yet"),
         (lambda photo, mask: inside_tab.run(None, None, 50, 50), "no composite yet"),
         (lambda photo, mask: batch_tab.run(None, None), "no composites yet"),
         (lambda photo, mask: harmonize_tab.run("/etc/passwd", "Upload a mask", mask, None, False, 100), "no upload"),
@@ -323,10 +327,46 @@ def test_composing_in_small_is_composing_in_large(folder):
     assert "1600 x 1000 pixels" in told
     large = Image.open(pictures[0])
     assert np.abs(np.asarray(large.resize(arranged.shape[1::-1], Image.Resampling.BOX), int) - arranged).mean() < 6
-    weaker, *_ = compose_tab.change_strength(composed, 0)
+    weaker, *_ = compose_tab.change_strength(composed, foreground, mask, background, 0)
+    assert compose_tab.change_strength(composed, foreground, mask, foreground, 0)[0] == gr.skip()  # another's result
     assert np.array_equal(Image.open(weaker[1]), large)
     event = types.SimpleNamespace(index=[450, 281.5])
     assert compose_tab.click(small, event) == pytest.approx((50, 50), abs=0.1)
+
+
+def test_colours_are_pasted_as_they_look(folder):
+    swapped = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()  # red and green are each other's
+    swapped = swapped.replace(b"rXYZ", b"----").replace(b"gXYZ", b"rXYZ").replace(b"----", b"gXYZ")
+    Image.new("RGBA", (40, 40), (200, 60, 60, 255)).save(folder / "cutout.png", icc_profile=swapped)
+    Image.new("RGB", (80, 60), (90, 90, 90)).save(folder / "plain.png")
+    Image.new("RGB", (80, 60), (90, 90, 90)).save(folder / "swapped.png", icc_profile=swapped)
+    Image.new("L", (80, 60), 90).save(folder / "gray.png", icc_profile=swapped)
+    for name, color, profile in (
+        ("plain.png", (60, 200, 60), None),
+        ("swapped.png", (200, 60, 60), swapped),
+        ("gray.png", (60, 200, 60), None),  # the result is RGB, for which a gray profile is none
+    ):
+        pieces = compose_tab.Pieces(str(folder / "cutout.png"), None, str(folder / name))
+        composite, _ = compose_tab.paste_pieces(pieces, compose_tab.Arrangement())
+        assert composite.pixels.getpixel((40, 30)) == pytest.approx(color, abs=2)
+        assert composite.icc_profile == profile
+
+
+def test_all_that_takes_time_shares_one_limit():
+    page = app.build()
+    limits = {event.name: event.concurrency_id for event in page.fns.values() if event.fn is not None}
+    previews = {name for name, limit in limits.items() if limit == "previews"}
+    assert previews == {"click", "place", "show_point", "show_source"}
+    assert {limits[name] for name in limits if name not in previews} == {"photos"}
+    assert {"harmonize", "compose", "run", "run_example", "take_photo", "take_pieces"} <= set(limits)
+
+
+def test_very_wide_photos_are_shown(folder):
+    path = folder / "wide.png"
+    Image.new("L", (66000, 2), 90).save(path)
+    assert uploads.shown(uploads.read_photo(path), "wide").endswith("wide.png")
+    with pytest.raises(InputError, match="JPEG holds at most 65500 pixels a side"):
+        uploads.save_result(uploads.read_photo(path), "wide", "JPEG")
 
 
 def test_batches_report_each_file(folder):
@@ -386,10 +426,12 @@ def link_entry(name):
         ([(link_entry("link.png"), "/etc/passwd")], "symbolic link"),
         ([(f"{n}.png", b"x") for n in range(uploads.MAX_ZIP_ENTRIES + 1)], "at most 160 are taken"),
         ([("bomb.png", bytes(uploads.MAX_UNPACKED_MB * 2**20 + 1))], "unpacks to more than 256 MB"),
+        ([(f"{n}.txt", b"") for n in range(70_000)], "holds 65535 files"),
         ([("notes.txt", b"x")], "holds no images"),
+        ([(".", b"x")], "holds no images"),
         ([("a/cat.png", b"x"), ("b/a/cat.png", b"x")], "holds a/cat.png twice"),
     ],
-    ids=["up", "absolute", "drive", "backslashes", "link", "many", "bomb", "nothing", "twice"],
+    ids=["up", "absolute", "drive", "backslashes", "link", "many", "bomb", "legion", "nothing", "nameless", "twice"],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_zips_that_would_do_harm_are_refused(folder, entries, message):
@@ -399,7 +441,44 @@ def test_zips_that_would_do_harm_are_refused(folder, entries, message):
     assert not list(folder.parent.rglob("evil*"))
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_compressions_that_cannot_be_stopped_are_refused(folder, compression):
+    with zipfile.ZipFile(folder / "rare.zip", "w", compression) as archive:
+        archive.writestr("cat.png", b"x" * 1000)
+    with pytest.raises(InputError, match="pack it as an ordinary zip"):
+        uploads.unpack(folder / "rare.zip", folder / "unpacked")
+
+
+def test_zips_are_limited_together(folder, monkeypatch):
+    photo = Path(save(folder)[0]).read_bytes()
+    paths = [str(make_zip(folder / f"{n}.zip", [(f"{n}.png", photo)])) for n in range(3)]
+    monkeypatch.setattr(batch_tab, "MAX_ZIP_ENTRIES", 2)
+    with pytest.raises(gr.Error, match="holds 1 files"):
+        batch_tab.run(paths, None)
+
+
+def test_no_result_of_a_batch_is_lost_to_another(folder):
+    photo, mask = save(folder)
+    cut_out = Image.open(photo)
+    cut_out.putalpha(Image.open(mask))
+    for name in ("cat.png", "cat.webp", "a cat.png", "a_cat.png"):
+        cut_out.save(folder / name)
+    archive, rows = batch_tab.run(
+        [str(folder / name) for name in ("cat.png", "cat.webp", "a cat.png", "a_cat.png")], None
+    )
+    with zipfile.ZipFile(archive) as opened:
+        assert sorted(opened.namelist()) == ["a cat.png", "a_cat.png", "cat.png"]
+    assert {row[0]: row[1] for row in rows}["cat.webp"] == "would be written to cat.png, as cat.png; rename one"
+
+
 def test_zips_that_are_none_or_locked_are_refused(folder):
+    damaged = bytearray(
+        make_zip(folder / "damaged.zip", [("cat.png", np.random.default_rng(0).bytes(999))]).read_bytes()
+    )
+    damaged[60:90] = bytes(30)
+    (folder / "damaged.zip").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"damaged.zip: is no zip file"):
+        uploads.unpack(folder / "damaged.zip", folder / "unpacked")
     (folder / "none.zip").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(InputError, match=r"none.zip: is no zip file"):
         uploads.unpack(folder / "none.zip", folder / "unpacked")
