@@ -126,7 +126,8 @@ def build() -> None:
     quick = {"trigger_mode": "always_last", "show_progress": "hidden", **private}
     for piece in pieces:
         piece.input(None, None, [slider, told, files], js="() => [null, '', null]", **private)
-        piece.input(take_pieces, pieces, small, **private).success(place, [small, *arrangement], placed, **quick)
+        taken = piece.input(take_pieces, pieces, small, trigger_mode="always_last", **private)
+        taken.success(place, [small, *arrangement], placed, **quick)
     for control in arrangement:
         control.change(place, [small, *arrangement], placed, **quick)
     placed.select(click, small, [x, y], **quick)

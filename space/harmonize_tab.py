@@ -82,7 +82,7 @@ def build() -> None:
     private = {"api_visibility": "private"}
     # On the page, at once: an answer of the server's might come after that to an early press of the button.
     photo.input(None, None, [slider, told, overlay, saved], js="() => [null, '', null, null]", **private)
-    photo.input(take_photo, photo, [source, painting], **private)
+    photo.input(take_photo, photo, [source, painting], trigger_mode="always_last", **private)
     source.change(show_source, source, [mask_column, painting], **private)
     button.click(run, [photo, source, mask, painting, invert, strength], results, **private)
     strength.change(
