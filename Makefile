@@ -44,6 +44,7 @@ bench: $(VENV)/.dev  ## the figures of benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/bench_end_to_end.py
 	$(BIN)/python benchmarks/bench_graphs.py
 	$(BIN)/python benchmarks/bench_augment.py
+	$(BIN)/python benchmarks/bench_space.py
 
 clean:
 	rm -rf $(VENV) $(OUT)
