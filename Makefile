@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT := out
+# Two tests at a time, each with one thread: threads that wait for one another are slower on few cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 FORMATTED := aict_hf space training tests examples benchmarks
 
 .PHONY: demo space test test-all test-browser check format bench clean
@@ -14,10 +16,10 @@ demo: $(VENV)/.demo  ## harmonize the example composite with the bundled checkpo
 	@echo "The harmonized picture: $(OUT)/dandelion.jpg (before: examples/dandelion_composite.jpg)"
 
 test: $(VENV)/.dev $(VENV)/.oldest  ## the default tests: a few minutes on two CPU cores
-	$(BIN)/python -m pytest -m "not slow and not gpu and not browser"
+	$(PYTEST) -m "not slow and not gpu and not browser"
 
 test-all: $(VENV)/.dev $(VENV)/.oldest  ## slow tests too, and those that need a GPU where there is one
-	$(BIN)/python -m pytest -m "not browser"
+	$(PYTEST) -m "not browser"
 
 test-browser: $(VENV)/.browser  ## the Space in a real browser; takes the screenshots the README shows
 	$(BIN)/python -m pytest -m browser

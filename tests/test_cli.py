@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -178,6 +179,7 @@ def test_interrupted_folders_leave_no_partial_files(files, sent, code):
             [sys.executable, "-m", "aict_hf", "harmonize", "photos", "--masks", "masks", "-o", "out"],
             stderr=subprocess.PIPE,
             text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
     finally:
         signal.signal(signal.SIGINT, inherited)
