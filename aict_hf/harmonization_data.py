@@ -45,6 +45,7 @@ class MaskedPhoto:
         name: the image as the pool's metadata.csv calls it.
         kind: "object" or "stuff" where the metadata says so, else "".
         category: what the foreground is where the metadata says so, else "".
+        source: the collection it comes from, likewise.
     """
 
     image: Path
@@ -52,6 +53,7 @@ class MaskedPhoto:
     name: str
     kind: str
     category: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,9 @@ def read_iharmony4(folders: Sequence[str | os.PathLike], split: str) -> list[Tri
 
 
 def read_photo_pool(folders: Sequence[str | os.PathLike]) -> list[MaskedPhoto]:
-    """Real photos with masks, from folders that hold a `metadata.csv` with columns `file_name`, `mask` (and
-    `kind`, `category`).
+    """Real photos with masks, from folders that hold a `metadata.csv`.
+
+    Its columns are `file_name` and `mask`, and may be `kind`, `category` and `source`.
 
     Raises:
         InputError: naming the missing metadata, column, or the first missing file.
@@ -137,6 +140,7 @@ def read_photo_pool(folders: Sequence[str | os.PathLike]) -> list[MaskedPhoto]:
                     row["file_name"],
                     row.get("kind") or "",
                     row.get("category") or "",
+                    row.get("source") or "",
                 )
                 for path in (photo.image, photo.mask):
                     if not path.is_file():

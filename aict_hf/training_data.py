@@ -4,7 +4,7 @@ So training resumes exactly, with any number of workers, by starting at a later 
 there is a stream without that promise. Needs OpenCV (`pip install "aict_hf[training]"`).
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -39,6 +39,8 @@ class SampleOptions:
         crop: range of the crop's share of height and of width, drawn apart.
         lost_foreground: how often a crop without foreground is let through instead of drawn again.
         flip: how often a crop is mirrored.
+        source_balance: how far photos of rare sources (or triplets of small subsets) come more often: 0 draws every
+            photo alike, 1 every source alike, 0.5 a source by the root of its size.
         borrowed_mask: synthetic: how often another photo's mask, moved and scaled, marks the foreground.
         inverted_mask: synthetic: how often foreground and background change places.
         mask_error: synthetic: how often the mask is grown or shrunk by a few pixels after recolouring.
@@ -52,6 +54,7 @@ class SampleOptions:
     crop: tuple[float, float] = (0.5, 1.0)
     lost_foreground: float = 0.05
     flip: float = 0.5
+    source_balance: float = 0.0
     borrowed_mask: float = 0.0
     inverted_mask: float = 0.0
     mask_error: float = 0.0
@@ -67,7 +70,8 @@ class TrainingSamples(Dataset):
     line for each file that could not be read on the way to it (the next photo takes its place).
 
     Args:
-        photos: triplets or masked photos, drawn in a new order every time all were seen.
+        photos: triplets or masked photos, drawn in a new order every time all were seen; independently where sources
+            are balanced.
         options: how samples are cut and varied.
         seed: another one gives other samples.
         length: how many samples there are to ask for.
@@ -89,6 +93,7 @@ class TrainingSamples(Dataset):
             raise ValueError("there are no photos to train on; pass at least one")
         self.photos, self.options, self.seed, self.length, self.start = photos, options, seed, length, start
         self._order: tuple[int, np.ndarray] = (-1, np.arange(0))
+        self._cumulative = _cumulative_shares(photos, options.source_balance) if options.source_balance else None
         self._kept: dict[MaskedPhoto, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
@@ -111,10 +116,17 @@ class TrainingSamples(Dataset):
         raise InputError(f"no sample in {ATTEMPTS} photos in a row; {broken[-1] if broken else 'are the masks empty?'}")
 
     def _photo_of(self, number: int) -> int:
+        if self._cumulative is not None:
+            return self._draw_photo(np.random.default_rng([self.seed, number, 1]))
         epoch, place = divmod(number, len(self.photos))
         if self._order[0] != epoch:
             self._order = epoch, np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.photos))
         return int(self._order[1][place])
+
+    def _draw_photo(self, rng: np.random.Generator) -> int:
+        if self._cumulative is None:
+            return int(rng.integers(len(self.photos)))
+        return int(np.searchsorted(self._cumulative, rng.random(), side="right"))
 
     def _draw(
         self, photo: Triplet | MaskedPhoto, rng: np.random.Generator, broken: list[str]
@@ -141,7 +153,7 @@ class TrainingSamples(Dataset):
     def _other(self, rng: np.random.Generator, broken: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Another photo and its mask; files that cannot be read are noted and passed over."""
         for _ in range(ATTEMPTS):
-            photo = self.photos[int(rng.integers(len(self.photos)))]
+            photo = self.photos[self._draw_photo(rng)]
             assert isinstance(photo, MaskedPhoto)
             try:
                 return self._load(photo)
@@ -196,6 +208,14 @@ class StreamedSamples(IterableDataset):
             if made == 0:
                 reason = broken[-1] if broken else "are the masks empty, or is there one photo alone?"
                 raise InputError(f"no sample in a stream of {seen} photos; {reason}")
+
+
+def _cumulative_shares(photos: Sequence[Triplet] | Sequence[MaskedPhoto], balance: float) -> np.ndarray:
+    """Running sums, up to 1, of how often each photo is drawn."""
+    sources = [photo.subset if isinstance(photo, Triplet) else photo.source for photo in photos]
+    sizes = Counter(sources)
+    shares = np.cumsum([sizes[source] ** -balance for source in sources])
+    return shares / shares[-1]
 
 
 def _item(images: Sequence[np.ndarray], name: str, broken: list[str]) -> dict:

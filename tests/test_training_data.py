@@ -49,6 +49,18 @@ def test_every_photo_is_drawn_once_before_any_is_again(photos):
     assert names[:6] != names[6:]
 
 
+@pytest.mark.parametrize(("balance", "share"), [(0.0, 1 / 6), (0.5, 1 / (1 + 5**0.5)), (1.0, 1 / 2)])
+def test_photos_of_a_rare_source_come_more_often_when_balanced(photos, balance, share):
+    photos = [replace(photo, source="rare" if index == 0 else "common") for index, photo in enumerate(photos)]
+    options = SampleOptions(resolution=16, lost_foreground=0.0, source_balance=balance)
+    samples = TrainingSamples(photos, options, seed=0, length=300)
+    drawn = [samples[index]["name"] for index in range(300)]
+    assert drawn.count(photos[0].name) / 300 == pytest.approx(share, abs=0.09)
+    assert set(drawn) == {photo.name for photo in photos}
+    later = TrainingSamples(photos, options, seed=0, length=3, start=290)
+    assert [later[index]["name"] for index in range(3)] == drawn[290:293]
+
+
 @pytest.mark.parametrize("resolution", [None, 24])
 def test_samples_are_composites_of_their_real_photo(photos, resolution):
     samples = TrainingSamples(photos, SampleOptions(resolution=resolution, lost_foreground=0), seed=0, length=10)

@@ -89,6 +89,12 @@ data.add_argument(
 data.add_argument("--crop", type=float, nargs=2, default=[0.5, 1.0], help="range of a crop's share of height and width")
 data.add_argument("--lost_foreground", type=float, default=0.05, help="crops without foreground let through")
 data.add_argument("--flip", type=float, default=0.5)
+data.add_argument(
+    "--source_balance",
+    type=float,
+    default=0.0,
+    help="0 draws every photo alike, 1 every source alike (column source of metadata.csv; iHarmony4's sets)",
+)
 data.add_argument("--borrowed_mask", type=float, default=0.0, help="synthetic: share of samples, as the four below")
 data.add_argument("--inverted_mask", type=float, default=0.0)
 data.add_argument("--mask_error", type=float, default=0.0)
@@ -152,6 +158,10 @@ def parse_arguments() -> argparse.Namespace:
         raise InputError("expected either --train_data_dir or --dataset_name")
     if arguments.dataset_name and arguments.dataset != "synthetic":
         raise InputError("--dataset_name streams photos with masks; it needs --dataset synthetic")
+    if not 0 <= arguments.source_balance <= 1:
+        raise InputError(f"--source_balance is {arguments.source_balance}; expected 0 to 1")
+    if arguments.dataset_name and arguments.source_balance:
+        raise InputError("--source_balance needs to know all photos; leave it out with --dataset_name")
     arguments.output_dir = Path(arguments.output_dir)
     return arguments
 
@@ -472,6 +482,7 @@ def main() -> None:
         crop=tuple(arguments.crop),
         lost_foreground=arguments.lost_foreground,
         flip=arguments.flip,
+        source_balance=arguments.source_balance,
         borrowed_mask=arguments.borrowed_mask,
         inverted_mask=arguments.inverted_mask,
         mask_error=arguments.mask_error,
