@@ -3,7 +3,6 @@
 Masks need pycocotools, polygons of masks OpenCV: `pip install "aict_hf[augment]"`.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .errors import InputError, one_line
-from .image_files import read_image
+from .image_files import in_profile, read_image
 
 
 @dataclass(frozen=True)
@@ -35,20 +34,23 @@ class AnnotatedImage:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self) -> np.ndarray:
-        """The image, upright, RGB, uint8, shape (H, W, 3); gray becomes RGB, alpha is left out.
+        """The image, upright, sRGB, uint8, shape (H, W, 3); gray becomes RGB, alpha is left out.
 
         Raises:
-            InputError: if it cannot be decoded, or has 16 bits a channel.
+            InputError: if it cannot be decoded, has 16 bits a channel, or another size than `record` says.
         """
-        if isinstance(self.content, bytes):
-            try:
-                with Image.open(io.BytesIO(self.content)) as image:
-                    return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-            except Exception as error:  # decoders raise of many kinds on damaged files
-                raise InputError(f"{self.name}: cannot be decoded ({one_line(error)})") from error
-        pixels = read_image(self.content).pixels
-        if isinstance(pixels, np.ndarray):
-            raise InputError(f"{self.content}: has 16 bits a channel; convert it to 8 for augmentation")
+        given = self.content
+        photo = read_image(self.name, content=given) if isinstance(given, bytes) else read_image(given)
+        if isinstance(photo.pixels, np.ndarray):
+            raise InputError(f"{self.name}: has 16 bits a channel; convert it to 8 for augmentation")
+        pixels = in_profile(photo)
+        assert isinstance(pixels, Image.Image)
+        for side, found in (("height", pixels.height), ("width", pixels.width)):
+            if self.record.get(side, found) != found:
+                raise InputError(
+                    f"{self.name}: is {pixels.width} x {pixels.height} when upright, its record says {side} "
+                    f"{self.record[side]}; were the annotations made for another size, or before it was turned?"
+                )
         return np.array(pixels.convert("RGB"))
 
     def sample(self) -> dict[str, Any]:
@@ -63,12 +65,6 @@ class AnnotatedImage:
         """
         image = self.read()
         height, width = image.shape[:2]
-        for side, pixels in (("height", height), ("width", width)):
-            if self.record.get(side, pixels) != pixels:
-                raise InputError(
-                    f"{self.name}: is {width} x {height} when upright, its record says {side} {self.record[side]}; "
-                    "were the annotations made for another size, or before it was turned?"
-                )
         masks = np.zeros((len(self.annotations), height, width), bool)
         boxes = np.zeros((len(self.annotations), 4))
         for index, annotation in enumerate(self.annotations):
@@ -84,8 +80,9 @@ class AnnotatedImage:
     def updated_annotations(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The annotations of an augmented sample, in COCO's fields.
 
-        Whole objects keep theirs as they were, cut ones get a new segmentation (RLE), area and box, pasted ones have
-        these, `iscrowd` 0 and `foreground`, the name of what was pasted. `id` and `image_id` are the caller's.
+        Whole objects keep theirs as they were, cut ones get a new segmentation (RLE), area and box, and `keypoints`
+        that are covered become invisible (1); pasted ones have these, `iscrowd` 0 and `foreground`, the name of what
+        was pasted. `id` and `image_id` are the caller's.
 
         Args:
             before: what `sample` returned.
@@ -105,7 +102,10 @@ class AnnotatedImage:
                     "bbox": _bounding_box(mask),
                     "iscrowd": annotation.get("iscrowd", 0),
                 }
-            annotation.setdefault("area", int(mask.sum()))
+                if annotation.get("keypoints"):
+                    annotation["keypoints"] = _seen_keypoints(annotation["keypoints"], before["masks"][origin] & ~mask)
+            if annotation.get("area") is None:
+                annotation["area"] = int(mask.sum())
             if not annotation.get("bbox"):
                 annotation["bbox"] = _bounding_box(mask)
             updated.append(annotation)
@@ -144,6 +144,15 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     Raises:
         InputError: if it is missing, damaged, or made for another size; or pycocotools is not installed.
     """
+    try:
+        return _decoded(segmentation, height, width)
+    except InputError:
+        raise
+    except (ValueError, TypeError, UnicodeError) as error:  # text among the numbers, lists within lists
+        raise InputError(f"the segmentation cannot be decoded ({one_line(error)})") from error
+
+
+def _decoded(segmentation: Any, height: int, width: int) -> np.ndarray:
     coder = _coco_masks()
     if isinstance(segmentation, Mapping):
         size, counts = list(segmentation.get("size") or ()), segmentation.get("counts")
@@ -153,14 +162,12 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
             if sum(counts) != height * width or min(counts) < 0:
                 raise InputError(f"the RLE's counts add up to {sum(counts)} pixels, the image has {height * width}")
             counts = coder.frPyObjects({"size": size, "counts": list(counts)}, height, width)["counts"]
-        try:
-            return coder.decode({"size": size, "counts": counts}).astype(bool)
-        except (ValueError, TypeError, UnicodeError) as error:
-            raise InputError(f"the RLE cannot be decoded ({one_line(error)})") from error
-    if not isinstance(segmentation, Sequence | np.ndarray) or isinstance(segmentation, str):
+        return coder.decode({"size": size, "counts": counts}).astype(bool)
+    is_list = isinstance(segmentation, Sequence | np.ndarray) and not isinstance(segmentation, str)
+    if not is_list or len(segmentation) == 0:
+        kind = "empty" if is_list else type(segmentation).__name__
         raise InputError(
-            f"segmentation is {type(segmentation).__name__}; expected polygons or RLE: objects known by their boxes "
-            "alone cannot be cut"
+            f"segmentation is {kind}; expected polygons or RLE: objects known by their boxes alone cannot be cut"
         )
     mask = np.zeros((height, width), bool)
     for polygon in segmentation:
@@ -207,12 +214,23 @@ def mask_polygon(mask: np.ndarray, *, tolerance: float = 0.5) -> np.ndarray:
     if not outlines:  # a line of pixels: its box is as good
         outlines = [np.array([[0, 0], [4 * width - 1, 0], [4 * width - 1, 4 * height - 1], [0, 4 * height - 1.0]])]
     joined = outlines[0]
-    for outline in outlines[1:]:
-        distances = np.abs(joined[:, None] - outline).sum(axis=2)
-        here, there = np.unravel_index(distances.argmin(), distances.shape)
+    for outline in outlines[1:]:  # not from the nearest of all pairs, which takes minutes for foliage
+        here = np.abs(joined - outline[0]).sum(axis=1).argmin()
+        there = np.abs(outline - joined[here]).sum(axis=1).argmin()
         detour = np.concatenate([joined[here : here + 1], np.roll(outline, -there, axis=0), outline[there : there + 1]])
         joined = np.concatenate([joined[:here], detour, joined[here:]])
     return (joined + 0.5) / 4 + (left, top)
+
+
+def _seen_keypoints(keypoints: Sequence[float], covered: np.ndarray) -> list[float]:
+    """COCO's keypoints, x, y and visibility of each, of which those in the mask `covered` (H, W) lose theirs."""
+    points = np.reshape(keypoints, (-1, 3)).tolist()
+    height, width = covered.shape
+    for point in points:
+        column, row = int(point[0]), int(point[1])
+        if point[2] == 2 and 0 <= row < height and 0 <= column < width and covered[row, column]:
+            point[2] = 1
+    return [number for point in points for number in point]
 
 
 def _bounding_box(mask: np.ndarray) -> list[float]:

@@ -27,10 +27,10 @@ from .annotations import AnnotatedDataset
 from .atomic_write import atomic_file
 from .augmentation import ForegroundBank, HarmonizedCopyPaste
 from .coco_format import read_coco, write_coco
-from .errors import InputError
+from .errors import InputError, one_line
 from .hf_format import read_hf, write_imagefolder_metadata, write_parquet, write_webdataset
 from .image_files import OUTPUT_FORMATS
-from .yolo_format import read_yolo, write_yolo_config, write_yolo_labels
+from .yolo_format import read_yolo, write_yolo_config, write_yolo_labels, yolo_classes
 
 FORMATS = ("coco", "yolo", "imagefolder", "parquet", "webdataset")
 IMAGE_FOLDERS = {"coco": "images", "yolo": "images/train", "imagefolder": "train"}
@@ -51,6 +51,7 @@ class AugmentJob:
         split: of sources that have several.
         foregrounds: photo pools with a metadata.csv, folders of cut-outs, or one COCO JSON file; the source's own
             objects where there are none.
+        foreground_images: the folder of the images of a COCO file of foregrounds, where they are not beside it.
         category: what the foregrounds are, where their folders or metadata do not say it.
         copies: how many augmented copies of each image to make.
         keep_originals: put the images as they are before them, their files unchanged.
@@ -65,6 +66,7 @@ class AugmentJob:
     images: str | None = None
     split: str = "train"
     foregrounds: tuple[str, ...] = ()
+    foreground_images: str | None = None
     category: str | None = None
     copies: int = 1
     keep_originals: bool = False
@@ -82,7 +84,7 @@ class AugmentJob:
     def with_absolute_paths(self) -> "AugmentJob":
         """The same job for a process in another folder; names of datasets and checkpoints stay."""
         changes: dict[str, Any] = {"output": str(Path(self.output).absolute())}
-        for name in ("source", "images", "checkpoint"):
+        for name in ("source", "images", "foreground_images", "checkpoint"):
             value = getattr(self, name)
             if value is not None and Path(value).exists():
                 changes[name] = str(Path(value).absolute())
@@ -170,25 +172,31 @@ class AugmentRun:
                 raise InputError(
                     f"{name}: a copy of it would lie outside {self.output}; give it a name within its folder"
                 )
-        paths = [_output_name(name, copy, self.format) for copy in self.copies[:2] for name in self.names]
-        if self.format == "yolo":
-            paths = [str(PurePosixPath(path).with_suffix("")) for path in paths]
-        if self.format != "webdataset" and len(set(paths)) < len(paths):
-            twice = next(path for path in paths if paths.count(path) > 1)
-            raise InputError(f"two images would be written as {twice}; rename one")
+        taken: set[str] = set()
+        for copy in self.copies if self.job.keep_originals else (1,):  # copies alone cannot clash with one another
+            for name in self.names if self.format != "webdataset" else ():
+                path = self._output_name(name, copy)
+                path = str(PurePosixPath(path).with_suffix("")) if self.format == "yolo" else path
+                if path in taken:
+                    raise InputError(f"two images would be written as {path}; rename one")
+                if copy < 2:
+                    taken.add(path)
         settings = self._settings()
         marker = self.output / "augment.json"
         if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
+            before: dict[str, Any] = {"settings": settings, "finished": None}
             try:
-                before = json.loads(marker.read_text())
-            except (OSError, ValueError):
+                if not self.output.is_dir() or any(not p.name.startswith(".aict-") for p in self.output.iterdir()):
+                    before = json.loads(marker.read_text())
+                changed = [name for name in settings if before["settings"].get(name) != settings[name]]
+                finished = before["finished"]
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 raise InputError(f"{self.output}: exists and is no interrupted run; choose another folder") from None
-            changed = [name for name in settings if before["settings"].get(name) != settings[name]]
             if changed:
                 raise InputError(
                     f"{self.output}: was begun with other settings ({', '.join(changed)}); choose another folder"
                 )
-            if before["finished"]:
+            if finished:
                 return []
         try:
             self.output.mkdir(parents=True, exist_ok=True)
@@ -198,7 +206,7 @@ class AugmentRun:
                 (self.output / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.output}: cannot be made a folder ({error.strerror})") from error
-        return [number for number in range(self._blocks) if not self._part(number).exists()]
+        return [number for number in range(self._blocks) if not self._is_made(number)]
 
     def make_block(self, number: int) -> int:
         """Make and write one block.
@@ -221,7 +229,7 @@ class AugmentRun:
                 if self.format == "yolo":
                     label = (self.output / "labels/train" / record["file_name"]).with_suffix(".txt")
                     label.parent.mkdir(parents=True, exist_ok=True)
-                    write_yolo_labels(label, record)
+                    write_yolo_labels(label, record, yolo_classes(self.dataset))
         elif made:
             write_shard, suffix = (
                 (write_parquet, ".parquet") if self.format == "parquet" else (write_webdataset, ".tar")
@@ -240,6 +248,8 @@ class AugmentRun:
 
     def finish(self) -> AugmentReport:
         """Write what belongs to the dataset as a whole, when all blocks are made.
+
+        Where images failed, the records of the blocks stay, and another run tries these blocks again.
 
         Returns:
             what is in the folder now.
@@ -264,8 +274,9 @@ class AugmentRun:
         )
         for left in self.output.rglob(".aict-*"):  # temporary files of workers that were killed
             left.unlink()
-        self._mark(asdict(report))
-        shutil.rmtree(self.output / ".parts", ignore_errors=True)
+        if not report.failures:
+            self._mark(asdict(report))
+            shutil.rmtree(self.output / ".parts", ignore_errors=True)
         return report
 
     def count_images(self, blocks: Sequence[int]) -> int:
@@ -285,12 +296,36 @@ class AugmentRun:
     def _blocks(self) -> int:
         return self._blocks_of_a_copy * len(self.copies)
 
+    def _output_name(self, name: str, copy: int) -> str:
+        """Where a copy goes; formats that cannot be written become PNG, as all do in shards that would hold several."""
+        path = PurePosixPath(name)
+        if copy == 0 and not self._mixed:
+            return name
+        suffix = path.suffix if path.suffix.lower() in OUTPUT_FORMATS and not self._mixed else ".png"
+        return str(path.with_name(f"{path.stem}{f'_aug{copy}' if copy else ''}{suffix}"))
+
+    @cached_property
+    def _mixed(self) -> bool:
+        """Whether webdataset shards would hold images of several kinds, which `datasets` does not read."""
+        kinds = {PurePosixPath(name).suffix.lower().replace(".jpeg", ".jpg") for name in self.names}
+        return self.format == "webdataset" and (len(kinds) > 1 or not kinds <= set(OUTPUT_FORMATS))
+
+    def _is_made(self, number: int) -> bool:
+        """Whether a block is there, with all its images."""
+        try:
+            return not json.loads(self._part(number).read_text())["failures"]
+        except FileNotFoundError:
+            return False
+
     def _part(self, number: int) -> Path:
         return self.output / ".parts" / f"{number:06d}.json"
 
     def _settings(self) -> dict[str, Any]:
         settings = {name: value for name, value in asdict(self.job).items() if name != "output"}
         settings["format"], settings["names"] = self.format, zlib.crc32("\n".join(self.names).encode())
+        if isinstance(self.dataset.images, list):  # in memory; others are too many to look at each
+            annotations = json.dumps([image.annotations for image in self.dataset.images], default=str)
+            settings["annotations"] = zlib.crc32(annotations.encode())
         return json.loads(json.dumps(settings))
 
     def _mark(self, finished: dict[str, Any] | None) -> None:
@@ -303,10 +338,18 @@ class AugmentRun:
         images, befores = [], []
         for index in indices:
             try:
-                befores.append(self.dataset.images[index].sample())
-                images.append((index, self.dataset.images[index]))
+                image = self.dataset.images[index]
+                befores.append(image.sample())
+                images.append((index, image))
             except InputError as error:
                 failures.append(str(error))
+                continue
+            except Exception as error:  # odd values in fields that nothing checks: the others shall go on
+                failures.append(f"{self.names[index]}: {one_line(error)}")
+                continue
+            empty = int((~befores[-1]["masks"].any(axis=(1, 2))).sum())
+            if empty and copy:
+                warnings.warn(f"{self.names[index]}: {empty} objects mark no pixel and are left out", stacklevel=2)
         try:
             afters = befores if copy == 0 else self.transform(befores, epoch=copy)
         except Exception:  # whichever of them it was, the others shall go on
@@ -315,10 +358,12 @@ class AugmentRun:
             if isinstance(after, Exception):
                 failures.append(f"{image.name}: {' '.join(str(after).split()) or type(after).__name__}")
                 continue
-            name = _output_name(image.name, copy, self.format)
+            name = self._output_name(image.name, copy)
             if copy == 0:
                 after = after | {"origins": np.arange(len(before["masks"])), "foregrounds": []}
                 content = image.content if isinstance(image.content, bytes) else image.content.read_bytes()
+                if PurePosixPath(name).suffix != PurePosixPath(image.name).suffix:
+                    content = _encoded(before["image"], name)
             else:
                 content = _encoded(after["image"], name)
                 if copy == 1 and index < SHEET_IMAGES:
@@ -326,7 +371,7 @@ class AugmentRun:
             height, width = before["image"].shape[:2]
             record = {**image.record, "file_name": name, "width": width, "height": height}
             if copy:
-                record["augmented_from"] = image.record.get("id", image.name)
+                record["augmented_from"] = image.name
             record["annotations"] = image.updated_annotations(before, after)
             made.append((record, content))
 
@@ -435,12 +480,17 @@ def _open_source(job: AugmentJob) -> tuple[AnnotatedDataset, str]:
 
 def _open_foregrounds(job: AugmentJob, dataset: AnnotatedDataset) -> ForegroundBank:
     paths = [Path(name) for name in job.foregrounds]
+    annotated = any(path.suffix == ".json" for path in paths)
+    if job.category is not None and (annotated or not paths):
+        raise InputError("--category names foregrounds of folders and pools; annotated objects have categories")
+    if job.foreground_images is not None and not annotated:
+        raise InputError("the folder of the foregrounds' images goes with a COCO JSON file of them; leave it out")
     if not paths:
         return ForegroundBank.from_dataset(dataset)
-    if any(path.suffix == ".json" for path in paths):
+    if annotated:
         if len(paths) > 1:
             raise InputError("foregrounds of a COCO file cannot be mixed with others; give it alone")
-        return ForegroundBank.from_dataset(read_coco(paths[0]))
+        return ForegroundBank.from_dataset(read_coco(paths[0], job.foreground_images))
     sources = []
     for path in paths:
         if not path.is_dir():
@@ -453,15 +503,6 @@ def _open_foregrounds(job: AugmentJob, dataset: AnnotatedDataset) -> ForegroundB
         )
         sources += bank.sources
     return ForegroundBank(sources)
-
-
-def _output_name(name: str, copy: int, format_name: str) -> str:
-    """Where a copy goes; formats that cannot be written become PNG."""
-    path = PurePosixPath(name)
-    if copy == 0:
-        return name
-    suffix = path.suffix if path.suffix.lower() in OUTPUT_FORMATS else ".png"
-    return str(path.with_name(f"{path.stem}_aug{copy}{suffix}"))
 
 
 def _encoded(image: np.ndarray, name: str) -> bytes:

@@ -27,7 +27,7 @@ from torch import Tensor
 from .annotations import AnnotatedDataset, AnnotatedImage, segmentation_mask
 from .compositing import draw_placement, paste
 from .errors import InputError
-from .image_files import IMAGE_SUFFIXES, read_image
+from .image_files import IMAGE_SUFFIXES, in_profile, read_image
 from .image_processing_aict import AICTImageProcessor, rgb_tensor
 from .lut import apply_luts
 from .modeling_aict import AICTModel
@@ -98,7 +98,7 @@ class ForegroundBank(Sequence[Foreground]):
         Args:
             folders: each with a `metadata.csv` with the columns `file_name`, `mask` and `category`. Rows without a
                 mask, and those whose `kind` is "stuff" (sky, grass), are left out.
-            category: what all of them are, instead of the column.
+            category: what those are for which the column says nothing.
         Raises:
             InputError: naming the missing metadata or column, the photo without a category, or the missing file.
         """
@@ -110,17 +110,21 @@ class ForegroundBank(Sequence[Foreground]):
         for photo in read_photo_pool(folders):
             if photo.kind == "stuff":
                 continue
-            if not (category or photo.category):
+            named = photo.category or category
+            if not named:
                 raise InputError(f"{photo.image}: its metadata gives no category; name one for all of them")
-            sources.append(ForegroundSource(photo.image, photo.mask, category or photo.category, photo.name))
+            sources.append(ForegroundSource(photo.image, photo.mask, named, photo.name))
         if not sources:
             raise InputError(f"{', '.join(map(str, folders))}: no photo has a mask of an object")
         return cls(sources)
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike, *, category: str | None = None) -> "ForegroundBank":
-        """Images with an alpha channel; where `category` is left out, each in a folder that says what it is.
+        """Images with an alpha channel, in folders that say what they are.
 
+        Args:
+            folder: holds such folders.
+            category: what the images are that lie in `folder` itself.
         Raises:
             InputError: if there are none, or one lies in no such folder.
         """
@@ -132,7 +136,15 @@ class ForegroundBank(Sequence[Foreground]):
             if category is None and path.parent == folder:
                 raise InputError(f"{path}: lies in no folder named after its category; move it, or name one for all")
         return cls(
-            [ForegroundSource(p, None, category or p.parent.name, p.relative_to(folder).as_posix()) for p in files]
+            [
+                ForegroundSource(
+                    path,
+                    None,
+                    category if category and path.parent == folder else path.parent.name,
+                    path.relative_to(folder).as_posix(),
+                )
+                for path in files
+            ]
         )
 
     @classmethod
@@ -141,8 +153,8 @@ class ForegroundBank(Sequence[Foreground]):
     ) -> "ForegroundBank":
         """The annotated objects of a dataset (`coco_format.read_coco` and its like).
 
-        Crowds are left out, and objects whose box touches the image's border: what is cut off there looks cut off
-        anywhere else.
+        Crowds are left out, and objects whose box touches the image's border, as far as box and size are recorded: what
+        is cut off there looks cut off anywhere else.
 
         Args:
             dataset: where they come from.
@@ -158,7 +170,7 @@ class ForegroundBank(Sequence[Foreground]):
                 category = names[annotation["category_id"]]
                 if annotation.get("iscrowd") or (categories is not None and category not in categories):
                     continue
-                if annotation.get("area", min_area) < min_area or _touches_border(annotation, image.record):
+                if (annotation.get("area") or min_area) < min_area or _touches_border(annotation, image.record):
                     continue
                 name = f"{image.name}#{annotation.get('id', len(sources))}"
                 sources.append(ForegroundSource(index, annotation.get("segmentation"), category, name))
@@ -186,7 +198,7 @@ class ForegroundBank(Sequence[Foreground]):
         if isinstance(source.image, int):
             rgb = self.images[source.image].read()
         else:
-            cutout = _eight_bit(source.image)
+            cutout = _eight_bit(source.image)  # in sRGB, as photos are
             rgb = np.array(cutout.convert("RGB"))
         if isinstance(source.mask, Path):
             alpha = np.array(_eight_bit(source.mask).convert("L").resize(rgb.shape[1::-1]))
@@ -283,6 +295,9 @@ class HarmonizedCopyPaste:
             raise ValueError(f"strengths is {strengths}; expected a range within 0 to 1")
         if max_scale <= 0 or batch_size < 1:
             raise ValueError(f"max_scale is {max_scale} and batch_size {batch_size}; expected more than 0")
+        sizes = np.asarray(size, float)
+        if sizes.size == 0 or not (np.isfinite(sizes) & (sizes > 0)).all() or (sizes.size == 2 and sizes[0] > sizes[1]):
+            raise ValueError(f"size is {size}; expected shares above 0, of a range the smaller first")
         if box_format not in BOX_FORMATS:
             raise ValueError(f"box_format is {box_format!r}; expected one of {', '.join(BOX_FORMATS)}")
         unknown = set(foregrounds.categories) - set(labels) if isinstance(foregrounds, ForegroundBank) else set()
@@ -290,7 +305,7 @@ class HarmonizedCopyPaste:
             raise ValueError(f"labels lacks {', '.join(sorted(unknown))}, which the foregrounds have; add them")
         self.foregrounds, self.labels, self.checkpoint, self.device = foregrounds, dict(labels), checkpoint, device
         self.probability, self.objects, self.strengths, self.naive = probability, objects, strengths, naive
-        self.size, self.rotation, self.flip, self.max_scale = np.asarray(size, float), rotation, flip, max_scale
+        self.size, self.rotation, self.flip, self.max_scale = sizes, rotation, flip, max_scale
         self.feather, self.min_visible = feather, min_visible
         self.box_format, self.batch_size, self.seed, self.epoch = box_format, batch_size, seed, 0
         self._network: tuple[AICTModel, AICTImageProcessor] | None = None
@@ -337,7 +352,7 @@ class HarmonizedCopyPaste:
             if sample.get(field) is None:
                 raise ValueError(f"has no {field}; expected image, masks, boxes, labels and image_id")
         image = rgb_tensor(_plain(sample["image"])).permute(1, 2, 0).cpu().numpy()
-        masks, boxes = _array(sample["masks"]), _array(sample["boxes"])
+        masks, boxes = _masks(sample, image.shape[:2]), _array(sample["boxes"])
         counts = {"masks": len(masks), "boxes": len(boxes), "labels": len(sample["labels"])}
         if len(set(counts.values())) > 1:
             raise ValueError(f"has {', '.join(f'{n} {name}' for name, n in counts.items())}; expected as many of each")
@@ -423,7 +438,7 @@ class HarmonizedCopyPaste:
             touched = one.mask > 0
             result[touched] = one.image[touched]
             owner[one.mask >= OPAQUE] = index
-        before = _array(sample["masks"])
+        before = _masks(sample, image.shape[:2])
         whole = before != 0
         visible = whole & (owner < 0) if len(before) else whole
         areas = whole.sum(axis=(1, 2)), visible.sum(axis=(1, 2))
@@ -431,7 +446,7 @@ class HarmonizedCopyPaste:
         new = [owner == index for index in range(len(pasted))]
         cut = areas[0][kept] != areas[1][kept]
 
-        boxes = _array(sample["boxes"])[kept].reshape(-1, 4)
+        boxes = _array(sample["boxes"]).reshape(-1, 4)[kept]
         box_format = _box_format(sample["boxes"], self.box_format)
         updated = [_box(mask, box_format) for mask in [*visible[kept][cut], *new]]
         boxes[cut] = np.reshape(updated[: cut.sum()], (-1, 4))
@@ -476,7 +491,7 @@ def _touches_border(annotation: Mapping[str, Any], record: Mapping[str, Any]) ->
 
 
 def _eight_bit(path: Path) -> Image.Image:
-    pixels = read_image(path).pixels
+    pixels = in_profile(read_image(path))
     if isinstance(pixels, np.ndarray):
         raise InputError(f"{path}: has 16 bits a channel; convert it to 8 to paste it")
     return pixels
@@ -491,12 +506,19 @@ def _array(value: Any) -> np.ndarray:
     return _plain(value).cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
 
 
+def _masks(sample: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Masks (N, H, W), also where an image without objects has an empty list of them."""
+    masks = _array(sample["masks"])
+    return masks if masks.size or masks.ndim == 3 else np.zeros((0, *shape), bool)
+
+
 def _like(array: np.ndarray, given: Any) -> Any:
     """An array as the type that `given` has; an image (H, W, 3) where that is a PIL image."""
     if isinstance(given, Image.Image):
         return Image.fromarray(array)
     if not isinstance(given, Tensor):
-        return array.astype(np.asarray(given).dtype, copy=False)
+        given = np.asarray(given)
+        return array.astype(given.dtype, copy=False) if given.size else array  # an empty list says nothing
     tensor = torch.from_numpy(np.ascontiguousarray(array)).to(given.device, given.dtype)
     vision = sys.modules.get("torchvision.tv_tensors")  # where a sample has its types, it is loaded
     if vision is not None and isinstance(given, vision.TVTensor):

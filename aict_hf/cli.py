@@ -178,23 +178,28 @@ def compose(
 
     from .compositing import paste
     from .harmonize_files import Job, check_output
-    from .image_files import ImageFile, read_image, write_image
+    from .image_files import ImageFile, in_profile, read_image, write_image
     from .pretrained import load_checkpoint
 
     if output is None:
         raise InputError("--output is missing; say where to write with -o")
+    if mask_out is not None and mask_out.absolute() == output.absolute():
+        raise InputError(f"{output}: is given for the picture and for the mask; choose two names")
     for written in (output, mask_out):
         if written is not None:
             check_output(Job(background, foreground, written))
             check_output(Job(background, mask, written))
-    cutout = read_image(foreground, max_megapixels=max_megapixels).pixels
+    cutout = read_image(foreground, max_megapixels=max_megapixels)
     alpha = None if mask is None else read_image(mask, max_megapixels=max_megapixels).pixels
     photo = read_image(background, max_megapixels=max_megapixels)
+    bands = photo.pixels.mode if isinstance(photo.pixels, Image.Image) else "L" * (photo.pixels.ndim == 2)
+    if bands in ("L", "LA"):
+        photo.icc_profile = None  # of gray, and the result is RGB
     x, y = _numbers(position, "--position", float) if position else (photo.size[0] / 2, photo.size[1] / 2)
     placement = {"position": (x, y), "scale": scale, "rotation": rotation, "flip": flip}
     try:
         pasted = paste(
-            cutout,
+            in_profile(cutout, photo.icc_profile),
             alpha,
             photo.pixels,
             **placement,  # type: ignore[arg-type]
@@ -231,6 +236,9 @@ def augment(
             help="Photo pools with metadata.csv, folders of cut-outs, or a COCO JSON file.",
             show_default="the dataset's own objects",
         ),
+    ] = None,
+    foreground_images: Annotated[
+        Path | None, typer.Option(help="Where the images of a COCO file of foregrounds are.", show_default="beside it")
     ] = None,
     category: Annotated[
         str | None, typer.Option(help="What the foregrounds are, where nothing else says it.", show_default=False)
@@ -273,6 +281,7 @@ def augment(
         images=None if images is None else str(images),
         split=split,
         foregrounds=tuple(map(str, foregrounds or ())),
+        foreground_images=None if foreground_images is None else str(foreground_images),
         category=category,
         copies=copies,
         keep_originals=keep_originals,

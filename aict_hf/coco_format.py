@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from .annotations import AnnotatedDataset, AnnotatedImage
 from .atomic_write import atomic_file
 from .errors import InputError
+from .image_files import upright_size
 
 
 def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None = None) -> AnnotatedDataset:
@@ -39,12 +38,18 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
     if images is None:
         images = path.parent / "images" if (path.parent / "images").is_dir() else path.parent
     by_id = {field: _by_id(path, field, content[field]) for field in fields}
+    for key, category in by_id["categories"].items():
+        if not isinstance(key, int) or not category.get("name"):
+            raise InputError(f"{path}: category {key} has no name, or an id that is no whole number")
     of_image: dict[Any, list[Mapping[str, Any]]] = {key: [] for key in by_id["images"]}
     for annotation in content["annotations"]:
         key = annotation["id"]
         for field, known in (("image_id", of_image), ("category_id", by_id["categories"])):
             if annotation.get(field) not in known:
                 raise InputError(f"{path}: annotation {key} has {field} {annotation.get(field)}, which the file lacks")
+        box = annotation.get("bbox")
+        if box and not (len(box) == 4 and all(isinstance(side, int | float) for side in box)):
+            raise InputError(f"{path}: annotation {key} has the bbox {box}; expected left, top, width and height")
         of_image[annotation["image_id"]].append(annotation)
     named: dict[str, Any] = {}
     read = []
@@ -59,8 +64,8 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
         if not file.is_file():
             raise InputError(f"{file}: no such file, but {path} has {len(of_image[key])} annotations for it")
         if not {"width", "height"} <= record.keys():
-            with Image.open(file) as image:
-                record = {**record, "width": image.width, "height": image.height}
+            size = upright_size(file)
+            record = {**record, **({"width": size[0], "height": size[1]} if size else {})}
         read.append(AnnotatedImage(name, file, of_image[key], record))
     if not read:
         raise InputError(f"{path}: has no images")

@@ -5,7 +5,8 @@ Objects lie in a column `objects`, as in the object detection datasets of the Hu
     {"bbox": [[left, top, width, height], ...], "category": ["dog", ...], "segmentation": [...], "iscrowd": [0, ...]}
 
 or a list of such objects. `category` (or `categories`) may be text, class labels or numbers; `segmentation` is COCO's,
-polygons or RLE. Written are lists of objects with text and compressed RLE.
+polygons or RLE. Written are lists of objects with text (in parquet, class labels) and compressed RLE. Columns but
+`image`, `file_name`, `width`, `height` and `objects` are left out.
 """
 
 import io
@@ -106,7 +107,7 @@ def write_parquet(path: Path, dataset: AnnotatedDataset, images: Iterable[tuple[
         "objects": [
             {
                 "bbox": [datasets.Value("float64")],
-                "category": text,
+                "category": datasets.ClassLabel(names=list(dataset.category_names.values())),
                 "area": datasets.Value("float64"),
                 "iscrowd": number,
                 "segmentation": {"size": [number], "counts": text},
@@ -122,6 +123,8 @@ def write_parquet(path: Path, dataset: AnnotatedDataset, images: Iterable[tuple[
 def write_webdataset(path: Path, dataset: AnnotatedDataset, images: Iterable[tuple[Mapping[str, Any], bytes]]) -> None:
     """Write a shard: for each image its file and, as `json`, its row; the file appears when it is complete.
 
+    `datasets` reads a dataset only if all its images are files of one kind.
+
     Args:
         path: the file.
         dataset: names the categories.
@@ -131,7 +134,8 @@ def write_webdataset(path: Path, dataset: AnnotatedDataset, images: Iterable[tup
         for number, (image, content) in enumerate(images):
             key = f"{path.stem}_{number:06d}"  # keys end at the first dot, which file names may have anywhere
             row = json.dumps(_row(image, dataset)).encode()
-            for suffix, value in ((Path(image["file_name"]).suffix.lower(), content), (".json", row)):
+            kind = Path(image["file_name"]).suffix.lower().replace(".jpeg", ".jpg")
+            for suffix, value in ((kind, content), (".json", row)):
                 member = tarfile.TarInfo(key + suffix)
                 member.size = len(value)
                 archive.addfile(member, io.BytesIO(value))
@@ -146,7 +150,15 @@ class _Rows(Sequence[AnnotatedImage]):
             self.names = list(rows["file_name"])
         else:
             paths = [image["path"] for image in rows["image"]]
-            self.names = [Path(path).name if path else f"{number:08d}.png" for number, path in enumerate(paths)]
+            folders = [str(Path(path).parent) for path in paths if path]
+            try:
+                top = os.path.commonpath(folders)
+            except ValueError:  # there are none, or absolute and relative ones
+                top = ""
+            self.names = [
+                (Path(path).relative_to(top).as_posix() if top else Path(path).name) if path else f"{number:08d}.png"
+                for number, path in enumerate(paths)
+            ]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -188,7 +200,11 @@ def _row(image: Mapping[str, Any], dataset: AnnotatedDataset) -> dict[str, Any]:
 def _as_list(objects: Any) -> list[dict[str, Any]]:
     """Objects as a list of dicts, where they may be a dict of lists."""
     if isinstance(objects, Mapping):
-        return [dict(zip(objects, values, strict=True)) for values in zip(*objects.values(), strict=True)]
+        columns = {name: values for name, values in objects.items() if values is not None}
+        if len({len(values) for values in columns.values()}) > 1:
+            lengths = ", ".join(f"{len(values)} {name}" for name, values in columns.items())
+            raise InputError(f"objects have {lengths}; expected as many of each")
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return list(objects or [])
 
 

@@ -54,7 +54,11 @@ class ImageFile:
 
 
 def read_image(
-    path: str | os.PathLike, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, formats: tuple[str, ...] | None = None
+    path: str | os.PathLike,
+    *,
+    content: bytes | None = None,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    formats: tuple[str, ...] | None = None,
 ) -> ImageFile:
     """Decode a photo or mask, turned upright as its EXIF orientation says.
 
@@ -62,6 +66,7 @@ def read_image(
 
     Args:
         path: a file of any format Pillow reads; 16-bit RGB files need the extra `aict_hf[16bit]`.
+        content: the file's bytes, where it is none on the disk; `path` is what errors call it. 8 bits a channel.
         max_megapixels: refuse larger images before decoding them (decompression bombs).
         formats: Pillow's names of the formats to take, for files of strangers; all that it knows where left out.
     Raises:
@@ -69,14 +74,16 @@ def read_image(
     """
     path = Path(path)
     try:
-        if path.stat().st_size == 0:
+        if (path.stat().st_size if content is None else len(content)) == 0:
             raise InputError(f"{path}: is empty; expected an image")
-        with open_image(path, formats) as image:
+        with open_image(path if content is None else io.BytesIO(content), formats) as image:
             width, height = image.size
             check_pixel_count(path, width, height, max_megapixels)
             if image.format != "MPO" and _holds_several(image):  # cameras store previews as MPO
                 raise InputError(f"{path}: holds several images; save the one you mean to a file of its own")
             sixteen_bit = _is_sixteen_bit(image)
+            if sixteen_bit and content is not None:
+                raise InputError(f"{path}: has 16 bits a channel; convert it to 8")
             pixels = _decode_sixteen_bit(path) if sixteen_bit else ImageOps.exif_transpose(image)
             read = ImageFile(pixels, image.info.get("icc_profile"), exif_block(image))
     except FileNotFoundError as error:
@@ -97,6 +104,39 @@ def read_image(
         alpha = read.pixels.has_transparency_data
         read.pixels = read.pixels.convert("RGBA" if alpha else "L" if read.pixels.mode == "1" else "RGB")
     return read
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image turned upright, from its header alone; None where it cannot be read."""
+    try:
+        with open_image(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size[::-1] if turned else image.size
+    except Exception:  # decoders raise of many kinds on damaged files
+        return None
+
+
+def in_profile(photo: ImageFile, profile: bytes | None = None) -> Image.Image | np.ndarray:
+    """A photo's pixels in the colours of another ICC profile, None being sRGB; 16-bit and gray ones as they are."""
+    pixels = photo.pixels
+    if isinstance(pixels, np.ndarray) or pixels.mode not in ("RGB", "RGBA") or photo.icc_profile == profile:
+        return pixels
+    try:
+        source, target = (
+            ImageCms.ImageCmsProfile(io.BytesIO(given)) if given else ImageCms.createProfile("sRGB")
+            for given in (photo.icc_profile, profile)
+        )
+        probe = np.mgrid[:256:15, :256:15, :256:15].T.astype(np.uint8).reshape(-1, 18, 3)
+        moved = ImageCms.profileToProfile(Image.fromarray(probe), source, target)
+        if abs(np.asarray(moved).astype(int) - probe).max() <= 1:
+            return pixels  # the profiles are one but for rounding, which would only harm
+        colors = ImageCms.profileToProfile(pixels.convert("RGB"), source, target)
+    except ImageCms.PyCMSError:
+        return pixels  # a profile that does not fit: as without one
+    assert colors is not None
+    if pixels.mode == "RGBA":
+        colors.putalpha(pixels.getchannel("A"))
+    return colors
 
 
 def check_pixel_count(path: str | os.PathLike, width: int, height: int, max_megapixels: float) -> None:
@@ -169,7 +209,7 @@ def write_image(path: str | os.PathLike, image: ImageFile) -> None:
             raise InputError(f"{path}: cannot be encoded ({error})") from error
 
 
-def open_image(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
+def open_image(path: Path | io.BytesIO, formats: tuple[str, ...] | None = None) -> Image.Image:
     """Image.open without Pillow's own pixel limit, which lies below ours and is one for the whole process."""
     with _PIXEL_LIMIT:
         limit = Image.MAX_IMAGE_PIXELS
@@ -256,8 +296,10 @@ __all__ = [
     "OUTPUT_FORMATS",
     "ImageFile",
     "check_pixel_count",
+    "in_profile",
     "open_image",
     "output_format",
     "read_image",
+    "upright_size",
     "write_image",
 ]

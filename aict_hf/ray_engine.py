@@ -157,8 +157,11 @@ def _mapped(
         try:
             yield from results.iter_rows()
         except ray.exceptions.RayError as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise InputError(f"Ray gave up ({lines[-1].strip()[:300]}); run the same command again to go on") from error
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            ours = [line.partition("InputError: ")[2] for line in lines if "InputError: " in line]
+            if ours:
+                raise InputError(ours[-1]) from error
+            raise InputError(f"Ray gave up ({lines[-1][:300]}); run the same command again to go on") from error
 
 
 @contextmanager

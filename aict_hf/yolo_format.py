@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
 
 from .annotations import AnnotatedDataset, AnnotatedImage, mask_polygon, segmentation_mask
 from .atomic_write import atomic_file
-from .errors import InputError
-from .image_files import IMAGE_SUFFIXES
+from .errors import InputError, one_line
+from .image_files import IMAGE_SUFFIXES, upright_size
 
 
 def read_yolo(config: str | os.PathLike, split: str = "train") -> AnnotatedDataset:
@@ -45,7 +44,10 @@ def read_yolo(config: str | os.PathLike, split: str = "train") -> AnnotatedDatas
     root = path.parent / (content.get("path") or "")
     folders = content[split] if isinstance(content[split], list) else [content[split]]
     images: list[AnnotatedImage] = []
-    for folder in (root / name for name in folders):
+    for given in map(str, folders):
+        folder = root / given
+        if not folder.is_dir() and given.startswith("../"):  # as Roboflow writes them and YOLO's tools read them
+            folder = root / given[3:]
         if not folder.is_dir() or "images" not in folder.parts:
             raise InputError(f"{folder}: is no folder of images (with `images` in its path), but {path} names it")
         place = len(folder.parts) - 1 - folder.parts[::-1].index("images")
@@ -55,23 +57,29 @@ def read_yolo(config: str | os.PathLike, split: str = "train") -> AnnotatedDatas
         if len(stems) < len(files):
             raise InputError(f"{folder}: two images differ in their extension alone, so share a label file; rename one")
         for label in labels.rglob("*.txt"):
-            if label.relative_to(labels).with_suffix("") not in stems:
+            if label.relative_to(labels).with_suffix("") not in stems and label.name != "classes.txt":
                 raise InputError(f"{label}: has no image in {folder}; remove it, or add the image")
         for file in files:
             name = file.relative_to(folder).as_posix()
-            with Image.open(file) as image:
-                upright = image.getexif().get(0x0112, 1) < 5  # YOLO's tools turn images upright
-                width, height = image.size if upright else image.size[::-1]
             label = (labels / name).with_suffix(".txt")
-            annotations = _read_labels(label, width, height, names) if label.is_file() else []
-            prefix = f"{folder.name}/" if len(folders) > 1 else ""
-            images.append(AnnotatedImage(prefix + name, file, annotations, {"width": width, "height": height}))
+            annotations: list[dict[str, Any]] = []
+            record = {}
+            if size := upright_size(file):  # YOLO's tools turn images upright; what cannot be read fails when it is
+                record = {"width": size[0], "height": size[1]}
+                annotations = _read_labels(label, *size, names) if label.is_file() else []
+            prefix = f"{given.strip('./')}/" if len(folders) > 1 else ""
+            images.append(AnnotatedImage(prefix + name, file, annotations, record))
     if not images:
         raise InputError(f"{path}: the split {split} has no images")
     return AnnotatedDataset(images, [{"id": key, "name": name} for key, name in names.items()])
 
 
-def write_yolo_labels(path: Path, image: Mapping[str, Any]) -> None:
+def yolo_classes(dataset: AnnotatedDataset) -> dict[int, int]:
+    """The number of each category id: YOLO's tools want them from 0 on, without gaps."""
+    return {key: number for number, key in enumerate(sorted(dataset.category_names))}
+
+
+def write_yolo_labels(path: Path, image: Mapping[str, Any], classes: Mapping[int, int]) -> None:
     """Write an image's label file: a line per object, its class and one polygon; the file appears when it is complete.
 
     Objects of several parts or with holes become one outline, as `mask_polygon` makes it. Crowds are left out, for
@@ -79,7 +87,8 @@ def write_yolo_labels(path: Path, image: Mapping[str, Any]) -> None:
 
     Args:
         path: the file.
-        image: COCO's image record with its `annotations`, whose category ids are the classes' numbers.
+        image: COCO's image record with its `annotations`.
+        classes: the number of each category id.
     """
     lines = []
     width, height = image["width"], image["height"]
@@ -92,15 +101,16 @@ def write_yolo_labels(path: Path, image: Mapping[str, Any]) -> None:
         else:
             outline = mask_polygon(segmentation_mask(segmentation, height, width))
         points = " ".join(f"{value:.6g}" for value in (outline / (width, height)).clip(0, 1).ravel())
-        lines.append(f"{annotation['category_id']} {points}\n")
+        if points:
+            lines.append(f"{classes[annotation['category_id']]} {points}\n")
     with atomic_file(path) as partial:
         partial.write_text("".join(lines))
 
 
 def write_yolo_config(path: Path, dataset: AnnotatedDataset, images: str) -> None:
     """Write the YAML file of a dataset that has a training split alone, in the folder `images`."""
+    names = {number: dataset.category_names[key] for key, number in yolo_classes(dataset).items()}
     with atomic_file(path) as partial:
-        names = {int(key): name for key, name in dataset.category_names.items()}
         content = yaml.safe_dump({"train": images, "names": names}, sort_keys=False, allow_unicode=True)
         partial.write_text(
             f"# Add `val: ...`, a folder of images that were not augmented.\n{content}", encoding="utf-8"
@@ -109,7 +119,11 @@ def write_yolo_config(path: Path, dataset: AnnotatedDataset, images: str) -> Non
 
 def _read_labels(path: Path, width: int, height: int, names: Mapping[int, str]) -> list[dict[str, Any]]:
     annotations = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({one_line(error)})") from error
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -131,4 +145,4 @@ def _read_labels(path: Path, width: int, height: int, names: Mapping[int, str]) 
     return annotations
 
 
-__all__ = ["read_yolo", "write_yolo_config", "write_yolo_labels"]
+__all__ = ["read_yolo", "write_yolo_config", "write_yolo_labels", "yolo_classes"]

@@ -8,7 +8,7 @@ it. What `aict augment` does for whole datasets is here in steps, for a pipeline
 """
 
 import argparse
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
@@ -32,14 +32,14 @@ bank = ForegroundBank.from_dataset(dataset, categories=[arguments.category] if a
 labels = {name: key for key, name in dataset.category_names.items()}
 transform = HarmonizedCopyPaste(bank, labels, objects=(1, 3), strengths=(0.7, 1.0), seed=arguments.seed)
 
-(arguments.output / "images").mkdir(parents=True, exist_ok=True)
 records = []
 for start in range(0, len(part.images), arguments.batch_size):
     images = part.images[start : start + arguments.batch_size]
     before = [image.sample() for image in images]
     after = transform(before)  # the network sees all objects of the batch at once
     for image, sample, augmented in zip(images, before, after, strict=True):
-        name = f"{Path(image.name).stem}.png"
+        name = str(PurePosixPath(image.name).with_suffix(".png"))
+        (arguments.output / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(augmented["image"]).save(arguments.output / "images" / name)
         annotations = image.updated_annotations(sample, augmented)
         records.append({**image.record, "file_name": name, "annotations": annotations})

@@ -1,6 +1,5 @@
 """The Compose tab: a cut-out laid onto a background, naively and harmonized."""
 
-import io
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from harmonizer import look, mask_of, recolored
-from PIL import Image, ImageCms
+from PIL import Image
 from uploads import LIFETIME, new_file, photo_upload, preview, read_photo, save_result, shown, visitors_errors
 
 from aict_hf.compositing import paste
-from aict_hf.image_files import ImageFile, write_image
+from aict_hf.image_files import ImageFile, in_profile, write_image
 from aict_hf.modeling_aict import AICTOutput
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -237,24 +236,6 @@ def paste_pieces(pieces: Pieces, arrangement: Arrangement) -> tuple[ImageFile, n
     if image.dtype == np.uint8:
         image = Image.fromarray(image)
     return ImageFile(image, profile, background.exif), alpha
-
-
-def in_profile(photo: ImageFile, profile: bytes | None) -> Image.Image | np.ndarray:
-    """A photo's pixels in the colours of another ICC profile, None being sRGB; 16-bit and gray ones as they are."""
-    pixels = photo.pixels
-    if isinstance(pixels, np.ndarray) or pixels.mode not in ("RGB", "RGBA") or photo.icc_profile == profile:
-        return pixels
-    try:
-        source, target = (
-            ImageCms.ImageCmsProfile(io.BytesIO(given)) if given else ImageCms.createProfile("sRGB")
-            for given in (photo.icc_profile, profile)
-        )
-        colors = ImageCms.profileToProfile(pixels.convert("RGB"), source, target)
-    except ImageCms.PyCMSError:
-        return pixels  # a profile that does not fit: as without one
-    if colors is not None and pixels.mode == "RGBA":
-        colors.putalpha(pixels.getchannel("A"))
-    return pixels if colors is None else colors
 
 
 def paste_arranged(

@@ -3,7 +3,7 @@ import builtins
 import numpy as np
 import pytest
 from conftest import make_photo
-from PIL import Image
+from PIL import Image, ImageCms
 from pycocotools import mask as coco_masks
 
 from aict_hf.annotations import AnnotatedImage, mask_polygon, mask_rle, segmentation_mask
@@ -35,13 +35,17 @@ def test_polygons_are_filled_and_joined():
     expected = np.zeros((40, 60), bool)
     expected[5:15, 5:15] = expected[5:35, 30:50] = True
     assert np.array_equal(mask, expected)
-    assert not segmentation_mask([], 40, 60).any()
 
 
 @pytest.mark.parametrize(
     ("segmentation", "words"),
     [
-        (None, "expected polygons or RLE: objects known by their boxes alone"),
+        (None, "is NoneType; expected polygons or RLE: objects known by their boxes alone"),
+        ([], "is empty; expected polygons or RLE: objects known by their boxes alone"),
+        ([["a", 2, 3, 4, 5, 6]], "the segmentation cannot be decoded"),
+        ([[[1, 2], [3]]], "the segmentation cannot be decoded"),
+        ({"size": 5, "counts": "a"}, "the segmentation cannot be decoded"),
+        ({"size": [40, 60], "counts": ["a"]}, "the segmentation cannot be decoded"),
         ([[1, 2, 3, 4]], "a polygon has 4 numbers"),
         ([[1, 2, 3, 4, 5, float("nan")]], "a polygon has 6 numbers"),
         ({"size": [60, 40], "counts": [2400]}, r"is for height and width \[60, 40\], the image has \[40, 60\]"),
@@ -104,8 +108,47 @@ def test_what_does_not_fit_is_said(tmp_path):
         AnnotatedImage("a.png", path, [], {"height": 56, "width": 40}).sample()
     with pytest.raises(InputError, match="annotation 7: a polygon has 2 numbers"):
         AnnotatedImage("a.png", path, [{"id": 7, "category_id": 1, "segmentation": [[1, 2]]}]).sample()
-    with pytest.raises(InputError, match="cannot be decoded"):
+    with pytest.raises(InputError, match=r"b.png: is not an image of a known format"):
         AnnotatedImage("b.png", b"no image").read()
+
+
+def test_sixteen_bits_are_refused_from_files_and_bytes(tmp_path):
+    Image.fromarray(np.arange(2400, dtype=np.uint16).reshape(40, 60) * 27).save(tmp_path / "a.png")
+    for content in (tmp_path / "a.png", (tmp_path / "a.png").read_bytes()):
+        with pytest.raises(InputError, match=r"a.png: has 16 bits a channel"):
+            AnnotatedImage("a.png", content).read()
+
+
+def test_colours_of_other_profiles_become_srgb(tmp_path):
+    photo = make_photo()[0]
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(photo).save(tmp_path / "a.png", icc_profile=profile)
+    assert np.array_equal(AnnotatedImage("a", tmp_path / "a.png").read(), photo)
+    swapped = profile.replace(b"rXYZ", b"tmpX").replace(b"gXYZ", b"rXYZ").replace(b"tmpX", b"gXYZ")
+    Image.fromarray(photo).save(tmp_path / "b.png", icc_profile=swapped)  # red and green are each other's
+    read = AnnotatedImage("b", (tmp_path / "b.png").read_bytes()).read()
+    assert abs(read.astype(int) - photo[..., [1, 0, 2]]).max() <= 1
+
+
+def test_covered_keypoints_are_no_longer_visible():
+    keypoints = [6, 6, 2, 14, 6, 2, 14, 7, 1, 0, 0, 0]
+    annotation = {"category_id": 1, "segmentation": [[5, 5, 15, 5, 15, 20, 5, 20]], "keypoints": keypoints}
+    before = segmentation_mask(annotation["segmentation"], 40, 56)
+    after = before.copy()
+    after[:, 12:] = False
+    (cut,) = AnnotatedImage("a", b"", [annotation]).updated_annotations(
+        {"masks": before[None]},
+        {"masks": after[None], "labels": np.array([1]), "origins": np.array([0]), "foregrounds": []},
+    )
+    assert cut["keypoints"] == [6, 6, 2, 14, 6, 1, 14, 7, 1, 0, 0, 0]
+    assert annotation["keypoints"] is keypoints
+
+
+def test_masks_of_many_parts_have_polygons_too():
+    rows, columns = np.mgrid[:600, :600]
+    mask = np.hypot(rows % 20 - 10, columns % 20 - 10) < 6  # 900 discs
+    again = rasterized(mask_polygon(mask), mask.shape)
+    assert (again & mask).sum() >= 0.97 * (again | mask).sum()
 
 
 def test_annotations_follow_what_became_of_the_objects():

@@ -65,7 +65,7 @@ def test_coco_comes_out_as_pycocotools_wants_it(job, tmp_path):
     assert written["licenses"] == source["licenses"]
     assert written["categories"] == [*source["categories"], {"id": 10, "name": "bird"}]
     assert [image["file_name"] for image in written["images"]] == [f"{n}_aug{c}.jpg" for c in (1, 2) for n in range(5)]
-    assert [image["augmented_from"] for image in written["images"]] == [10, 11, 12, 13, 14] * 2
+    assert [image["augmented_from"] for image in written["images"]] == [f"{n}.jpg" for n in range(5)] * 2
     assert all(image["license"] == 3 for image in written["images"])
     coco = COCO(tmp_path / "out" / "annotations.json")
     assert len(coco.anns) == len(written["annotations"])
@@ -225,13 +225,118 @@ def test_foregrounds_may_be_pools_and_the_datasets_own_objects(job, tmp_path):
     write_pool(tmp_path / "pool", 2)
     both = (str(tmp_path / "cutouts"), str(tmp_path / "pool"))
     run = AugmentRun(replace(job, foregrounds=both, category="plane"))
-    assert len(run.transform.foregrounds) == 6
-    assert run.dataset.categories[-1] == {"id": 10, "name": "plane"}
+    named = [source.category for source in run.transform.foregrounds.sources]
+    assert named == ["bird", "bird", "kite", "kite", "plane", "plane"]  # what a folder is named after stays
+    assert run.dataset.categories[2:] == [{"id": 10, "name": "bird"}, {"id": 11, "name": "plane"}]
     with pytest.raises(InputError, match="name one for all of them"):
         AugmentRun(replace(job, foregrounds=both))
     own = AugmentRun(replace(job, foregrounds=(job.source,)))
     assert own.transform.foregrounds[0].category == "dog"  # crowds, and what is small, are left out
     assert len(own.transform.foregrounds) == len(AugmentRun(replace(job, foregrounds=())).transform.foregrounds) == 5
+    (tmp_path / "in" / "images").rename(tmp_path / "elsewhere")
+    elsewhere = replace(job, images=str(tmp_path / "elsewhere"), foregrounds=(job.source,))
+    with pytest.raises(InputError, match="no such file"):
+        AugmentRun(elsewhere)
+    found = AugmentRun(replace(elsewhere, foreground_images=elsewhere.images))
+    assert found.transform.foregrounds[0].category == "dog"
+
+
+def change_annotations(tmp_path, change):
+    path = tmp_path / "in" / "annotations.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_yolo_classes_are_numbered_from_zero_without_gaps(job, tmp_path):
+    augment_files(naive(job, format="yolo"))
+    assert read_yolo(tmp_path / "out").category_names == {0: "kite", 1: "dog", 2: "bird"}
+    labels = [path.read_text().splitlines() for path in (tmp_path / "out" / "labels").rglob("*.txt")]
+    assert {line.split()[0] for lines in labels for line in lines} == {"0", "1", "2"}
+
+
+def test_objects_that_mark_no_pixel_are_named(job, tmp_path):
+    change_annotations(tmp_path, lambda c: c["annotations"][0].update(segmentation=[[5, 5, 5.1, 5, 5.1, 5.1]]))
+    report = augment_files(naive(job, copies=1))
+    assert report.warnings == ["0.jpg: 1 objects mark no pixel and are left out"]
+    report = augment_files(naive(job, copies=1, keep_originals=True, format="yolo", output=str(tmp_path / "yolo")))
+    assert len(read_yolo(tmp_path / "yolo").images) == report.written == 10
+    change_annotations(tmp_path, lambda c: c["annotations"][0].update(segmentation=[]))
+    report = augment_files(naive(job, copies=1, output=str(tmp_path / "empty")))
+    assert report.failures == [
+        "0.jpg: annotation 100: segmentation is empty; expected polygons or RLE: objects known by their boxes alone "
+        "cannot be cut"
+    ]
+
+
+def test_objects_are_not_cut_out_of_images_of_another_size(job, tmp_path):
+    change_annotations(
+        tmp_path, lambda c: [a.update(segmentation=[[30, 20, 70, 20, 70, 50, 30, 50]]) for a in c["annotations"]]
+    )
+    with Image.open(tmp_path / "in" / "images" / "0.jpg") as image:
+        image.resize((160, 120)).save(tmp_path / "in" / "images" / "0.jpg")
+    report = augment_files(naive(job, foregrounds=(), copies=4))
+    assert {failure.split(":")[0] for failure in report.failures} == {"0.jpg"}
+    written = json.loads((tmp_path / "out" / "annotations.json").read_text())["annotations"]
+    origins = {a["foreground"].split("#")[0] for a in written if "foreground" in a}
+    assert origins
+    assert "0.jpg" not in origins
+
+
+def test_failures_are_tried_again(job, tmp_path):
+    image = tmp_path / "in" / "images" / "1.jpg"
+    content = image.read_bytes()
+    image.write_bytes(b"")
+    assert len(augment_files(naive(job)).failures) == 2
+    assert len(COCO(tmp_path / "out" / "annotations.json").imgs) == 8
+    image.write_bytes(content)
+    report = augment_files(naive(job))
+    assert (report.written, report.earlier, report.failures) == (10, 6, [])  # blocks of 2, 2 and 1
+    augment_files(naive(job, output=str(tmp_path / "whole")))
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+def test_changed_annotations_need_another_folder(job, tmp_path):
+    AugmentRun(naive(job)).start()
+    change_annotations(tmp_path, lambda c: c["annotations"][0].update(area=3))
+    with pytest.raises(InputError, match=r"other settings \(annotations\)"):
+        augment_files(naive(job))
+
+
+@pytest.mark.parametrize("left", ["nothing but a temporary file", "{}", "[]"])
+def test_a_folder_is_entered_only_if_a_run_began_there(job, tmp_path, left):
+    (tmp_path / "out").mkdir()
+    if left.startswith("nothing"):
+        (tmp_path / "out" / ".aict-augment.json").touch()
+        assert len(AugmentRun(naive(job)).start()) == 6
+        return
+    (tmp_path / "out" / "augment.json").write_text(left)
+    with pytest.raises(InputError, match="exists and is no interrupted run"):
+        AugmentRun(naive(job)).start()
+
+
+def test_shards_of_images_of_several_kinds_hold_png_alone(job, tmp_path):
+    with Image.open(tmp_path / "in" / "images" / "1.jpg") as image:
+        image.save(tmp_path / "in" / "images" / "1.png")
+    change_annotations(tmp_path, lambda c: c["images"][1].update(file_name="1.png"))
+    augment_files(naive(job, format="webdataset", keep_originals=True, copies=1))
+    rows = datasets.load_dataset(
+        "webdataset", data_files={"train": f"{tmp_path}/out/data/*.tar"}, split="train", streaming=True
+    )
+    rows = list(rows)
+    assert [row["json"]["file_name"] for row in rows[:3]] == ["0.png", "1.png", "2.png"]
+    assert len(rows) == 10
+    with Image.open(tmp_path / "in" / "images" / "0.jpg") as image:
+        assert np.array_equal(rows[0]["png"], image)
+
+
+def test_folders_of_images_come_back_with_their_names(job, tmp_path):
+    for number in range(2):
+        (tmp_path / "in" / "images" / f"{number}").mkdir()
+        (tmp_path / "in" / "images" / f"{number}.jpg").rename(tmp_path / "in" / "images" / f"{number}" / "a.jpg")
+    change_annotations(tmp_path, lambda c: [c["images"][n].update(file_name=f"{n}/a.jpg") for n in range(2)])
+    augment_files(naive(job, format="imagefolder", copies=1))
+    assert [image.name for image in read_hf(tmp_path / "out").images][:2] == ["0/a_aug1.jpg", "1/a_aug1.jpg"]
 
 
 def test_broken_images_do_not_stop_the_others(job, tmp_path):
@@ -314,6 +419,10 @@ def test_nothing_is_written_outside_the_folder(job, tmp_path, name):
         ({"foregrounds": ("nothing",)}, "nothing: is neither a folder of foregrounds"),
         ({"foregrounds": ("a.json", "b")}, "cannot be mixed with others"),
         ({"strengths": (0.5, 2)}, "strengths is"),
+        ({"size": (0.5, 0.1)}, "size is"),
+        ({"size": (0.0, 0.1)}, "size is"),
+        ({"foregrounds": (), "category": "dog"}, "annotated objects have categories"),
+        ({"foreground_images": "x"}, "goes with a COCO JSON file"),
     ],
 )
 def test_bad_jobs_are_refused(job, change, words):
@@ -329,3 +438,11 @@ def test_names_that_would_clash_are_refused(job, tmp_path):
     AugmentRun(job).start()
     with pytest.raises(InputError, match="two images would be written as 0_aug1; rename one"):
         AugmentRun(replace(job, format="yolo", output=str(tmp_path / "yolo"))).start()
+
+
+def test_originals_that_look_like_copies_are_refused(job, tmp_path):
+    shutil.copy(tmp_path / "in" / "images" / "1.jpg", tmp_path / "in" / "images" / "0_aug2.jpg")
+    change_annotations(tmp_path, lambda c: c["images"][1].update(file_name="0_aug2.jpg"))
+    AugmentRun(naive(job)).start()
+    with pytest.raises(InputError, match=r"two images would be written as 0_aug2.jpg; rename one"):
+        AugmentRun(naive(job, keep_originals=True, output=str(tmp_path / "kept"))).start()

@@ -204,6 +204,15 @@ def test_samples_without_objects_get_some(transform):
     assert result["labels"].tolist() == [7]
 
 
+def test_lists_may_be_empty(transform):
+    result = transform(objects=(1, 1))(make_sample() | {"masks": [], "boxes": [], "labels": []})
+    assert result["masks"].shape == (1, 60, 80)
+    assert result["boxes"].shape == (1, 4)
+    assert result["labels"].tolist() == [7]
+    untouched = transform(objects=(0, 0))(make_sample() | {"masks": torch.zeros(0), "boxes": [], "labels": []})
+    assert untouched["masks"].shape == (0, 60, 80)
+
+
 def test_masks_keep_their_values(transform):
     sample = make_sample()
     result = transform(objects=(1, 1))(sample | {"masks": sample["masks"].astype(np.uint8) * 255})
@@ -379,8 +388,10 @@ def test_folders_of_cut_outs_are_a_bank(tmp_path):
     Image.new("RGBA", (9, 9)).save(tmp_path / "loose.png")
     with pytest.raises(InputError, match="lies in no folder named after its category"):
         ForegroundBank.from_folder(tmp_path)
+    named = ForegroundBank.from_folder(tmp_path, category="bird")
+    assert [source.category for source in named.sources] == ["kite", "kite", "bird"]
     with pytest.raises(InputError, match="the mask has no foreground"):
-        ForegroundBank.from_folder(tmp_path, category="bird")[2]
+        named[2]
 
 
 def annotated_dataset(folder):

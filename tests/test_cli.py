@@ -264,6 +264,15 @@ def test_compose_pastes_and_harmonizes(files, run):
     assert np.array_equal(pixels("centre.png"), photo)  # onto itself
 
 
+def test_compose_onto_gray_leaves_out_the_profile_of_gray(files, run):
+    with Image.open("photo.png") as photo:
+        photo.convert("L").save("gray.png", icc_profile=b"of gray")
+    assert run("compose", "cutout.png", "gray.png", "-o", "out.png", "--naive")[0] == 0
+    with Image.open("out.png") as out:
+        assert out.mode == "RGB"
+        assert "icc_profile" not in out.info
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -274,6 +283,10 @@ def test_compose_pastes_and_harmonizes(files, run):
         (["cutout.png", "photo.png", "-o", "out.png", "--scale", "0"], "scale is 0.0; expected a finite number"),
         (["cutout.png", "photo.png", "-o", "cutout.png"], "cutout.png: is one of the inputs"),
         (["cutout.png", "photo.png", "-o", "out.png", "--mask-out", "photo.png"], "photo.png: is one of the inputs"),
+        (
+            ["cutout.png", "photo.png", "-o", "out.png", "--mask-out", "out.png"],
+            "given for the picture and for the mask",
+        ),
     ],
 )
 def test_compose_refuses_bad_input_in_one_line(files, run, arguments, words):

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from conftest import write_coco_dataset
+from PIL import ExifTags, Image
 from pycocotools.coco import COCO
 
 from aict_hf.coco_format import read_coco, write_coco
@@ -64,6 +65,9 @@ def test_images_may_lie_elsewhere_and_sizes_be_missing(file, tmp_path):
         (lambda c: c["categories"][1].update(id=5), "two of the categories have the id 5"),
         (lambda c: c["annotations"][1].update(image_id=7), "annotation 101 has image_id 7, which the file lacks"),
         (lambda c: c["annotations"][1].update(category_id=7), "annotation 101 has category_id 7, which"),
+        (lambda c: c["categories"][1].pop("name"), "category 9 has no name"),
+        (lambda c: c["categories"][1].update(id="dog"), "category dog has no name, or an id that is no"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"annotation 100 has the bbox \[1, 2, 3\]; expected"),
         (lambda c: c["annotations"][1].pop("id"), "one of the annotations is no record with an id"),
         (lambda c: c["images"][1].update(file_name="0.jpg"), "images 10 and 11 are both 0.jpg"),
         (lambda c: c["images"][1].pop("file_name"), "image 11 has no file_name"),
@@ -85,3 +89,21 @@ def test_no_json_is_refused(tmp_path):
     (tmp_path / "half.json").write_text('{"images": [')
     with pytest.raises(InputError, match="is no JSON"):
         read_coco(tmp_path / "half.json")
+
+
+def test_sizes_are_read_upright_where_they_are_not_recorded(file):
+    content = json.loads(file.read_text())
+    for record in content["images"]:
+        del record["width"], record["height"]
+    file.write_text(json.dumps(content))
+    path = file.parent / "images" / "0.jpg"
+    with Image.open(path) as image:
+        exif = image.getexif()
+        exif[ExifTags.Base.Orientation] = 6
+        image.save(path, exif=exif)
+    (file.parent / "images" / "1.jpg").write_bytes(b"no image")
+    turned, broken, *_ = read_coco(file).images
+    assert (turned.record["width"], turned.record["height"]) == (60, 80)
+    assert turned.read().shape == (80, 60, 3)
+    with pytest.raises(InputError, match="is not an image"):
+        broken.sample()

@@ -116,7 +116,24 @@ def test_objects_may_be_a_dict_of_lists_with_categories_of_any_kind(tmp_path):
     assert labels.images[0].sample()["labels"].tolist() == [1]
 
 
+def test_class_labels_come_back_in_their_order(source, tmp_path):
+    dataset, images = source
+    contents = [(image, given.content.read_bytes()) for image, given in zip(images, dataset.images, strict=True)]
+    for image, _ in contents:
+        image["annotations"] = [a for a in image["annotations"] if a["category_id"] == 9]
+    (tmp_path / "out").mkdir()
+    write_parquet(tmp_path / "out" / "train.parquet", dataset, contents)
+    assert read_hf(tmp_path / "out").category_names == {0: "kite", 1: "dog"}  # kites, though there are none
+
+
+def test_an_image_without_objects_may_lack_their_columns(tmp_path):
+    rows = [row(tmp_path, **FULL, category=["dog"]), row(tmp_path, bbox=[], category=[], segmentation=None)]
+    assert [len(image.annotations) for image in read_hf(as_parquet(tmp_path, rows)).images] == [1, 0]
+
+
 def test_bad_datasets_are_refused(tmp_path):
+    with pytest.raises(InputError, match="objects have 1 bbox, 1 segmentation, 2 category; expected as many of each"):
+        read_hf(as_parquet(tmp_path, [row(tmp_path, **FULL, category=["dog", "cat"])]))
     with pytest.raises(InputError, match="cannot be opened as a dataset"):
         read_hf(tmp_path / "nothing.parquet")
     with pytest.raises(InputError, match="objects have no category"):

@@ -111,6 +111,16 @@ def test_ray_writes_the_bytes_that_the_local_engine_writes(cluster, job, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own: deprecations, sockets left open
+def test_what_a_worker_cannot_write_is_one_line(cluster, job, tmp_path):
+    job = to(job, tmp_path / "ray", format="coco", naive=True)
+    AugmentRun(job).start()
+    (tmp_path / "ray" / "images" / "0_aug1.jpg").mkdir()
+    with pytest.raises(InputError, match=r"^\S*0_aug1.jpg: cannot be written .*$"):
+        augment_with_ray(job, workers=2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own: deprecations, sockets left open
 def test_a_killed_worker_loses_nothing(cluster, job, tmp_path):
     job = to(job, tmp_path / "ray", copies=60, block_size=1)
     killed = []

@@ -41,7 +41,9 @@ def test_labels_come_back_as_they_were_written(folder):
     ring[:, 35:38] = False
     added = {"category_id": 0, "segmentation": mask_rle(ring), "iscrowd": 0}
     crowd = added | {"iscrowd": 1}
-    write_yolo_labels(folder / "b.txt", {**image.record, "annotations": [*image.annotations, added, crowd]})
+    write_yolo_labels(
+        folder / "b.txt", {**image.record, "annotations": [*image.annotations, added, crowd]}, {0: 0, 1: 1}
+    )
     lines = (folder / "b.txt").read_text().splitlines()
     assert lines[0] == SQUARE
     assert len(lines) == 2
@@ -67,6 +69,31 @@ def test_turned_photos_have_the_size_they_are_shown_in(folder):
     assert image.sample()["image"].shape == (80, 60, 3)
 
 
+def test_roboflows_folders_are_found(folder):
+    (folder / "data.yaml").write_text("train: ../train/images\nnames: [kite, dog]\n")
+    (folder / "train").mkdir()
+    for name in ("images", "labels"):
+        (folder / name / "train").rename(folder / "train" / name)
+    (folder / "train" / "labels" / "classes.txt").write_text("kite\ndog\n")
+    assert [len(image.annotations) for image in read_yolo(folder).images] == [0, 1]
+
+
+def test_several_folders_of_one_name_are_told_apart(folder):
+    (folder / "data.yaml").write_text("train: [a/images/train, b/images/train]\nnames: [kite, dog]\n")
+    for name in ("a", "b"):
+        (folder / name / "images" / "train").mkdir(parents=True)
+        Image.fromarray(make_photo()[0]).save(folder / name / "images" / "train" / "0.png")
+    assert [image.name for image in read_yolo(folder).images] == ["a/images/train/0.png", "b/images/train/0.png"]
+
+
+def test_a_broken_image_fails_when_it_is_read(folder):
+    (folder / "images" / "train" / "deep" / "b.png").write_bytes(b"no image")
+    whole, broken = read_yolo(folder).images
+    assert whole.sample()["image"].shape == (60, 80, 3)
+    with pytest.raises(InputError, match="is not an image"):
+        broken.sample()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -74,6 +101,7 @@ def test_turned_photos_have_the_size_they_are_shown_in(folder):
         ("labels/train/deep/b.txt", f"{SQUARE}\n1 0.5 0.5", "line 2 has 2 numbers"),
         ("labels/train/deep/b.txt", "2" + SQUARE[1:], "line 1 has class 2, which has no name"),
         ("labels/train/deep/b.txt", "dog " + SQUARE, "line 1 is no class and numbers"),
+        ("labels/train/deep/b.txt", "é", "cannot be read as text"),
         ("labels/train/c.txt", SQUARE, r"c.txt: has no image in .*images/train"),
         ("data.yaml", "names: [a]", "expected `names` and the folder of images of the split `train`"),
         ("data.yaml", "names: [a]\ntrain: images/none", "is no folder of images"),
@@ -82,7 +110,7 @@ def test_turned_photos_have_the_size_they_are_shown_in(folder):
     ],
 )
 def test_bad_folders_are_refused(folder, name, content, words):
-    (folder / name).write_text(content)
+    (folder / name).write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=words):
         read_yolo(folder)
 
