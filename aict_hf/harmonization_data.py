@@ -5,19 +5,22 @@ Needs OpenCV (`pip install "aict_hf[training]"`).
 
 import csv
 import io
+import math
 import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
 from .errors import InputError, one_line
-from .image_files import IMAGE_SUFFIXES, read_image
+from .image_files import IMAGE_SUFFIXES, read_image, upright_size
 from .recoloring import RecoloringOptions, recolor_foreground
 
 if TYPE_CHECKING:
@@ -126,7 +129,7 @@ def read_photo_pool(folders: Sequence[str | os.PathLike]) -> list[MaskedPhoto]:
         metadata = folder / "metadata.csv"
         if not metadata.is_file():
             raise InputError(f"{metadata}: no such file; a pool needs one with the columns file_name and mask")
-        with metadata.open(newline="") as file:
+        with metadata.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a mark
             for row in csv.DictReader(file):
                 if "file_name" not in row or "mask" not in row:
                     raise InputError(
@@ -149,6 +152,54 @@ def read_photo_pool(folders: Sequence[str | os.PathLike]) -> list[MaskedPhoto]:
     if not photos:
         raise InputError(f"{', '.join(map(str, folders))}: no photo has a mask")
     return photos
+
+
+def photos_named_in(path: str | os.PathLike, photos: Sequence[MaskedPhoto]) -> list[MaskedPhoto]:
+    """The photos that a list names, one name a line as in metadata.csv.
+
+    Raises:
+        InputError: if the list cannot be read, or names a photo that is not there.
+    """
+    try:
+        names = {line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()} - {""}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a list of photos ({one_line(error)})") from error
+    missing = sorted(names - {photo.name for photo in photos})
+    if missing or not names:
+        words = f"{len(missing)} photos that no folder has, {missing[0]} first" if missing else "no photo"
+        raise InputError(f"{path}: names {words}; is it the list of these folders?")
+    return [photo for photo in photos if photo.name in names]
+
+
+def check_sizes(photos: Sequence[Triplet] | Sequence[MaskedPhoto]) -> None:
+    """Compare the sizes of all photos and masks, turned upright, without decoding them.
+
+    Files without a readable header pass: what is broken is found when it is decoded.
+
+    Raises:
+        InputError: naming the first file that differs from its composite in size, or from its photo in shape.
+    """
+
+    def problem(photo: Any) -> str | None:
+        first = photo.composite if isinstance(photo, Triplet) else photo.image
+        size = upright_size(first)
+        for path in (photo.mask, photo.real) if isinstance(photo, Triplet) else (photo.mask,):
+            other = upright_size(path)
+            if size is None or other is None:
+                continue
+            shape = abs(other[0] / other[1] * size[1] / size[0] - 1)
+            if other != size if isinstance(photo, Triplet) else shape > max(0.02, 1.5 / min(*size, *other)):
+                return (
+                    f"{path}: is {other[0]} x {other[1]}, {first.name} {size[0]} x {size[1]} when upright; "
+                    "they must be equal" + ("" if isinstance(photo, Triplet) else " but for their scale")
+                )
+        return None
+
+    with ThreadPool(8) as pool:
+        found = tqdm(pool.imap(problem, photos, chunksize=64), "checking sizes", len(photos), leave=False, delay=2)
+        line = next(filter(None, found), None)
+    if line is not None:
+        raise InputError(line)
 
 
 def stream_photos(
@@ -201,9 +252,12 @@ def decode_streamed(row: Mapping) -> tuple[np.ndarray, np.ndarray]:
     return pixels[0], _mask_scaled_to(*pixels)
 
 
-def load_triplet(triplet: Triplet) -> Sample:
+def load_triplet(triplet: Triplet, *, max_side: int | None = None) -> Sample:
     """Decode one composite of iHarmony4.
 
+    Args:
+        triplet: its files.
+        max_side: shrink it where its longer side has more pixels.
     Raises:
         InputError: if a file cannot be read, or sizes differ.
     """
@@ -214,6 +268,12 @@ def load_triplet(triplet: Triplet) -> Sample:
                 f"{path}: is {array.shape[1]} x {array.shape[0]}, its composite {triplet.composite.name} "
                 f"{composite.shape[1]} x {composite.shape[0]}; they must be equal"
             )
+    scale = (max_side or math.inf) / max(mask.shape)
+    if scale < 1:
+        size = [max(1, round(side * scale)) for side in mask.shape[::-1]]
+        composite, mask, real = (
+            np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA)) for image in (composite, mask, real)
+        )
     return Sample(composite, mask, real, triplet.composite.name, triplet.subset)
 
 
@@ -253,14 +313,21 @@ def synthetic_sample(
     Returns:
         the sample, or None where the photo allows no plausible composite.
     Raises:
-        InputError: if a file cannot be read.
+        InputError: if the photo cannot be read, or none of the photos whose colours it was to take.
     """
     photo = photos[index]
     rng = np.random.default_rng([seed, zlib.crc32(f"{photo.name} {photo.mask.name}".encode())])
     image, mask = load_photo(photo)
     if not (mask > 0).any():
         return None
-    references = [reference_colors(*load_photo(photos[other]), rng) for other in rng.integers(len(photos), size=3)]
+    references = []
+    for other in rng.integers(len(photos), size=3):
+        try:
+            references.append(reference_colors(*load_photo(photos[other]), rng))
+        except InputError:  # another will do
+            continue
+    if not references:
+        raise InputError(f"{photo.image}: none of the photos drawn for its new colours could be read")
     recolored = recolor_foreground(image, mask, references, rng, options)
     return None if recolored is None else Sample(recolored.composite, mask, image, photo.name, recolored.method)
 
@@ -294,16 +361,21 @@ def _load_mask(path: Path) -> np.ndarray:
     pixels = read_image(path).pixels
     if isinstance(pixels, np.ndarray):
         raise InputError(f"{path}: has 16 bits a channel; training and evaluation take 8-bit masks")
-    return np.array(pixels.convert("L"))
+    mask = np.array(pixels.convert("L"))
+    if mask.max() == 1:
+        raise InputError(f"{path}: has the values 0 and 1; expected a mask from 0 to 255")
+    return mask
 
 
 __all__ = [
     "MaskedPhoto",
     "Sample",
     "Triplet",
+    "check_sizes",
     "decode_streamed",
     "load_photo",
     "load_triplet",
+    "photos_named_in",
     "read_iharmony4",
     "read_photo_pool",
     "reference_colors",

@@ -203,6 +203,8 @@ def recolor_foreground(
         return RecoloredPhoto(photo.copy(), "harmonious", 0.0)
 
     pixels = photo[foreground].astype(np.float32) / 255
+    if len(pixels) < 2:
+        return None  # one pixel has no statistics
     weight = mask[foreground].astype(np.float32)[:, None] / 255
     names = list(options.weights)
     probabilities = np.array([options.weights[name] for name in names])

@@ -35,6 +35,7 @@ class SampleOptions:
     """How a sample is cut out of a photo, and varied.
 
     Attributes:
+        max_side: triplets: shrink those whose longer side has more pixels, before they are cropped.
         resolution: side the crop is resized to, in pixels; None keeps the crop's own size, as the paper does.
         crop: range of the crop's share of height and of width, drawn apart.
         lost_foreground: how often a crop without foreground is let through instead of drawn again.
@@ -50,6 +51,7 @@ class SampleOptions:
         recoloring: synthetic: how the foreground is recoloured.
     """
 
+    max_side: int | None = None
     resolution: int | None = None
     crop: tuple[float, float] = (0.5, 1.0)
     lost_foreground: float = 0.05
@@ -132,7 +134,7 @@ class TrainingSamples(Dataset):
         self, photo: Triplet | MaskedPhoto, rng: np.random.Generator, broken: list[str]
     ) -> tuple[np.ndarray, ...] | None:
         if isinstance(photo, Triplet):
-            sample = load_triplet(photo)
+            sample = load_triplet(photo, max_side=self.options.max_side)
             return _crop([sample.composite, sample.mask, sample.real], 1, self.options, rng)
         return _recolored(*self._load(photo), lambda: self._other(rng, broken), rng, self.options)
 
@@ -172,18 +174,19 @@ class StreamedSamples(IterableDataset):
     Args:
         photos: what `harmonization_data.stream_photos` returns.
         options: how samples are cut and varied.
-        seed: of the shuffling and of every choice.
+        seed: of the shuffling and of every choice; several numbers, the processes' own last, where several train.
         shuffle_buffer: how many photos wait in memory, undecoded, to be drawn in random order.
     """
 
-    def __init__(self, photos, options: SampleOptions, *, seed: int, shuffle_buffer: int = 256):
+    def __init__(self, photos, options: SampleOptions, *, seed: int | Sequence[int], shuffle_buffer: int = 256):
         self.photos, self.options, self.seed, self.shuffle_buffer = photos, options, seed, shuffle_buffer
 
     def __iter__(self) -> Iterator[dict]:
         worker = get_worker_info()
-        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        seeds = [self.seed] if isinstance(self.seed, int) else list(self.seed)
+        rng = np.random.default_rng([*seeds, worker.id if worker else 0])
         recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=RECENT_PHOTOS)
-        shuffled = self.photos.shuffle(seed=self.seed, buffer_size=self.shuffle_buffer)
+        shuffled = self.photos.shuffle(seed=seeds[0], buffer_size=self.shuffle_buffer)
         for epoch in count():
             shuffled.set_epoch(epoch)
             seen = made = 0
@@ -204,6 +207,8 @@ class StreamedSamples(IterableDataset):
                     yield _item(drawn, row["image"]["path"] or "streamed photo", broken)
                     broken = []
             if seen == 0:  # a worker without a shard
+                return
+            if made == 0 and worker is not None and worker.num_workers > 1:  # a poor shard; the others go on
                 return
             if made == 0:
                 reason = broken[-1] if broken else "are the masks empty, or is there one photo alone?"

@@ -46,7 +46,7 @@ CHOICES = {
 }
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--data_dir", nargs="+", required=True)
+parser.add_argument("--data_dir", nargs="+", type=Path, required=True)
 parser.add_argument("--output", type=Path, required=True)
 parser.add_argument("--steps", type=int, default=1000)
 parser.add_argument("--validation_samples", type=int, default=150, help="of each list")
@@ -61,11 +61,12 @@ lines = [
     "|---|---|---|---|",
 ]
 for choice in tqdm(arguments.choices, unit="training"):
-    folder = arguments.output / choice.replace(" ", "_")
+    folder = arguments.output.resolve() / choice.replace(" ", "_")
     if not (folder / "model.safetensors").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", TRAINING / "train.py"]
-        command += ["--config", TRAINING / "small.yaml", "--train_data_dir", *arguments.data_dir, "--resolution", "64"]
+        command += ["--config", TRAINING / "small.yaml", "--resolution", "64"]
+        command += ["--train_data_dir", *(pool.resolve() for pool in arguments.data_dir)]
         command += ["--max_train_steps", arguments.steps, "--validation_steps", arguments.steps]
         command += ["--num_validation_samples", arguments.validation_samples, "--output_dir", folder, *CHOICES[choice]]
         command += ["--resume_from_checkpoint", "latest"] if any(folder.glob("checkpoint-*")) else []
@@ -73,6 +74,8 @@ for choice in tqdm(arguments.choices, unit="training"):
             subprocess.run(list(map(str, command)), check=True, cwd=TRAINING.parent, stdout=output, stderr=output)
     with (folder / "validation.csv").open(newline="") as file:
         measured = list(csv.DictReader(file))[-1]
+    if int(measured["step"]) != arguments.steps:
+        raise SystemExit(f"{folder}: was trained for {measured['step']} steps, not {arguments.steps}; remove it")
     cells = [
         " / ".join(f"{float(measured[f'{split}/{figure}']):{digits}}" for split in ("in_domain", "out_of_domain"))
         for figure, digits in (("of_composite", ".3f"), ("not_worse", ".2f"), ("no_harm", ".0f"))

@@ -70,6 +70,26 @@ def test_iharmony4_is_measured_at_the_papers_resolution(tmp_path):
     assert float(row["fmse"]) > 1000
 
 
+def test_what_cannot_be_measured_is_skipped_and_named(pool, model, processor, tmp_path):
+    (pool / "0.png").write_bytes(b"broken")
+    one_pixel = np.zeros((60, 80), np.uint8)
+    one_pixel[30, 40] = 255
+    Image.fromarray(one_pixel).save(pool / "1_mask.png")
+    result = evaluate("--dataset", "synthetic", "--data_dir", pool, "--output_dir", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert {row["image"] for row in read_rows(tmp_path / "out")} == {"2.png", "3.png"}
+    assert "2 images, 2 skipped" in result.stdout
+    assert "0.png: is not an image" in result.stderr
+    assert "1.png: gives no composite" in result.stderr
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_two_models_of_one_name_are_refused(pool, tmp_path):
+    arguments = ("--dataset", "synthetic", "--data_dir", pool, "--output_dir", tmp_path / "out")
+    result = evaluate("--model", "a/final", "b/final", *arguments)
+    assert "final would be the name of two rows" in result.stderr
+
+
 def test_data_that_is_not_there_is_one_line(tmp_path):
     result = evaluate("--dataset", "synthetic", "--data_dir", tmp_path, "--output_dir", tmp_path / "out")
     assert result.returncode == 1

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_pool, write_shards
-from PIL import Image
+from conftest import make_photo, write_pool, write_shards
+from PIL import ExifTags, Image
 from safetensors.torch import load_file
 
 from aict_hf.pretrained import load_checkpoint
@@ -64,10 +64,10 @@ def losses(output):
         return {int(row["step"]): row["loss"] for row in csv.DictReader(file)}
 
 
-def start_and_wait(pool, output, steps, **changes):
+def start_and_wait(pool, output, steps, launcher=(), **changes):
     """A run in the background that has logged `steps` steps."""
     process = subprocess.Popen(
-        [sys.executable, *command(pool, output, **changes)],
+        [sys.executable, *launcher, *command(pool, output, **changes)],
         env=environment(pool.parent),
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -107,18 +107,57 @@ def test_sigterm_saves_and_exits_cleanly(send, pool, tmp_path):
     assert int(checkpoint.name.rpartition("-")[2]) == max(losses(tmp_path / "out"))
 
 
+def test_ctrl_c_and_a_killed_launcher_save_too(pool, tmp_path):
+    """`accelerate launch` does not pass signals on: the training sees that it is gone."""
+    changes = {"max_train_steps": 100_000, "checkpointing_steps": 100_000, "dataloader_num_workers": 1}
+    process = start_and_wait(pool, tmp_path / "out", 2, **changes)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(PATIENCE) == 0
+    assert len(list((tmp_path / "out").glob("checkpoint-*"))) == 1
+    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1")
+    process = start_and_wait(pool, tmp_path / "launched", 2, launcher=launcher, **changes)
+    process.terminate()
+    process.wait(PATIENCE)
+    deadline = time.monotonic() + PATIENCE
+    while not list((tmp_path / "launched").glob("checkpoint-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_the_finished_folder_is_complete(pool, tmp_path):
-    changes = {"validation_photos": tmp_path / "held_out.txt", "validation_steps": 3, "report_to": "tensorboard"}
+    changes = {"validation_photos": tmp_path / "held_out.txt", "validation_steps": 4, "report_to": "tensorboard"}
+    (tmp_path / "out" / ".checkpoint-7").mkdir(parents=True)  # of a run that was killed
     result = train(pool, tmp_path / "out", **changes, checkpoints_total_limit=1)
     assert result.returncode == 0, result.stderr
     model, processor = load_checkpoint(tmp_path / "out")
     assert model.config.patch_size == 8
     assert processor.size["height"] == 32
-    assert "held_out/fmse" in (tmp_path / "out" / "README.md").read_text()
+    with (tmp_path / "out" / "validation.csv").open(newline="") as file:
+        measured = {int(row["step"]): float(row["held_out/fmse"]) for row in csv.DictReader(file)}
+    assert list(measured) == [4, 6]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| held_out/fmse | {measured[6]:.4g} |" in card
     assert [path.name for path in (tmp_path / "out").glob("*checkpoint-*")] == ["checkpoint-6"]
-    with Image.open(tmp_path / "out" / "validation" / "step-3.jpg") as picture:
+    with Image.open(tmp_path / "out" / "validation" / "step-6.jpg") as picture:
         assert picture.size == (4 * 192, 2 * 144)
     assert list((tmp_path / "out" / "aict").glob("**/events*"))
+
+    again = train(pool, tmp_path / "out", **changes)
+    assert "holds checkpoints of another run; go on with it with --resume_from_checkpoint latest" in again.stderr
+    again = train(pool, tmp_path / "out", **changes, resume_from_checkpoint="latest", learning_rate=0.5)
+    assert "was saved with --learning_rate 0.0001, now it is 0.5" in again.stderr
+    assert train(pool, tmp_path / "out", **changes, resume_from_checkpoint="checkpoint-6").returncode == 0
+    assert (tmp_path / "out" / "README.md").read_text() == card
+
+
+def test_the_papers_run_on_its_layout(tmp_path):
+    write_triplets(tmp_path / "HCOCO", 3)
+    changes = {"dataset": "iharmony4", "preset": "paper", "max_train_steps": 2, "gradient_accumulation_steps": 2}
+    result = train(tmp_path, tmp_path / "out", **changes, mixed_precision="bf16", max_side=40)
+    assert result.returncode == 0, result.stderr
+    assert list(losses(tmp_path / "out")) == [1, 2]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| test/fmse |" in card
 
 
 def test_learning_lowers_the_loss(pool, tmp_path):
@@ -139,8 +178,11 @@ def test_learning_lowers_the_loss(pool, tmp_path):
 def test_a_yaml_and_a_checkpoint_to_start_from(pool, model, processor, tmp_path):
     for part in (model, processor):
         part.save_pretrained(tmp_path / "mine")
-    (tmp_path / "run.yaml").write_text(f"init_from: {tmp_path / 'mine'}\nlearning_rate: 0.0\nmax_train_steps: 50\n")
-    result = train(pool, tmp_path / "out", config=tmp_path / "run.yaml", max_train_steps=1, ema_decay=0)
+    lines = [f"init_from: {tmp_path / 'mine'}", "learning_rate: 0.0", "max_train_steps: 50", "mixed_precision: no"]
+    lines += [f"train_data_dir: {pool}", "keep_photos: true", "crop: [0.6, 1.0]"]
+    (tmp_path / "run.yaml").write_text("\n".join(lines))
+    changes = {"train_data_dir": None, "max_train_steps": 1, "ema_decay": 0}
+    result = train(pool, tmp_path / "out", config=tmp_path / "run.yaml", **changes)
     assert result.returncode == 0, result.stderr
     assert list(losses(tmp_path / "out")) == [1]
     trained, _ = load_checkpoint(tmp_path / "out")
@@ -184,6 +226,19 @@ def test_two_processes_share_the_work(pool, tmp_path):
     load_checkpoint(tmp_path / "out")
 
 
+def write_triplets(folder, count):
+    for name in ("composite_images", "masks", "real_images"):
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        photo, mask = make_photo(48, 64, seed=number)
+        Image.fromarray(255 - photo).save(folder / "composite_images" / f"c{number}_1_1.png")
+        Image.fromarray(mask).save(folder / "masks" / f"c{number}_1.png")
+        Image.fromarray(photo).save(folder / "real_images" / f"c{number}.png")
+    for split in ("train", "test"):
+        (folder / f"HCOCO_{split}.txt").write_text("".join(f"c{number}_1_1.png\n" for number in range(count)))
+    return folder
+
+
 BAD_INPUT = [
     ({"train_data_dir": "nowhere"}, "metadata.csv: no such file"),
     ({"dataset": "iharmony4"}, "holds no composite_images"),
@@ -191,6 +246,17 @@ BAD_INPUT = [
     ({"model_config": '{"patch_size": 5}'}, "--model_config is no AICT configuration"),
     ({"resolution": 30}, "--resolution 30 is not a multiple of the patch size 8"),
     ({"resume_from_checkpoint": "nowhere"}, "nowhere: no such checkpoint"),
+    ({"output_dir": "/proc/sys"}, "/proc/sys: cannot be written"),
+    ({"validation_photos": "nothing.txt"}, "nothing.txt: cannot be read as a list of photos"),
+    ({"validation_photos": "typo.txt"}, "names 1 photos that no folder has, 0.pgn first"),
+    ({"validation_photos": "typo.txt", "dataset": "iharmony4"}, "--validation_photos holds photos of"),
+    ({"validation_steps": 0}, "--validation_steps is 0; expected 1 or more"),
+    ({"report_to": "tensorbord"}, "invalid choice: 'tensorbord'"),
+    ({"config": "scheduler.yaml"}, "invalid choice: 'cosin'"),
+    ({"config": "unknown.yaml"}, "unknown arguments learning_rat"),
+    ({"config": "empty.yaml"}, "expected entries like `learning_rate: 1.0e-4`"),
+    ({"train_data_dir": "turned"}, "0_mask.png: is 64 x 48, 0.png 48 x 64 when upright"),
+    ({"train_data_dir": "HCOCO", "dataset": "iharmony4"}, "c0_1.png: is 9 x 9, c0_1_1.png 64 x 48"),
     ({"output_dir": None}, "--output_dir is missing"),
     ({"train_data_dir": None}, "expected either --train_data_dir or --dataset_name"),
     ({"train_data_dir": None, "dataset_name": "nowhere"}, "nowhere: cannot be opened as a dataset"),
@@ -213,6 +279,17 @@ for number, arguments in enumerate(json.load(sys.stdin)):
 
 
 def test_bad_input_ends_in_one_line(pool, tmp_path):
+    (tmp_path / "typo.txt").write_text("1.png\n0.pgn\n")
+    (tmp_path / "scheduler.yaml").write_text("lr_scheduler: cosin\n")
+    (tmp_path / "unknown.yaml").write_text("learning_rat: 0.1\n")
+    (tmp_path / "empty.yaml").write_text("")
+    write_triplets(tmp_path / "HCOCO", 1)
+    Image.new("L", (9, 9), 255).save(tmp_path / "HCOCO" / "masks" / "c0_1.png")
+    write_pool(tmp_path / "turned", 1, 48, 64)
+    with Image.open(tmp_path / "turned" / "0.png") as photo:
+        exif = photo.getexif()
+        exif[ExifTags.Base.Orientation] = 6
+        photo.save(tmp_path / "turned" / "0.png", exif=exif)
     commands = [command(**({"pool": pool, "output": tmp_path / "out"} | changes)) for changes, _ in BAD_INPUT]
     result = subprocess.run(
         [sys.executable, "-c", FORKS],
@@ -225,7 +302,8 @@ def test_bad_input_ends_in_one_line(pool, tmp_path):
         timeout=PATIENCE,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["1"] * len(BAD_INPUT)
+    assert set(result.stdout.split()) <= {"1", "2"}  # argparse's own is 2
+    assert len(result.stdout.split()) == len(BAD_INPUT)
     for number, (_, words) in enumerate(BAD_INPUT):
         said = (tmp_path / f"{number}.txt").read_text()
         [line] = [line for line in said.splitlines() if "train.py: " in line]  # the progress bar may follow it
@@ -233,9 +311,11 @@ def test_bad_input_ends_in_one_line(pool, tmp_path):
         assert "Traceback" not in said
 
 
-def test_unknown_yaml_entries_and_too_many_broken_files(pool, tmp_path):
-    (tmp_path / "run.yaml").write_text("learning_rat: 0.1\n")
-    assert "unknown arguments learning_rat" in train(pool, tmp_path / "out", config=tmp_path / "run.yaml").stderr
+def test_broken_files_are_skipped_up_to_a_limit_and_counted_once(pool, tmp_path):
+    (pool / "0.png").write_bytes(b"broken")
+    result = train(pool, tmp_path / "one", max_broken_files=1, max_train_steps=20)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("skipped: ") == 1
     for seed in range(6):
         (pool / f"{seed}.png").write_bytes(b"broken")
     result = train(pool, tmp_path / "out", max_broken_files=3)

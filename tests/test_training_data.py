@@ -102,6 +102,17 @@ def test_triplets_are_cropped_alike(tmp_path):
     assert len(shapes) > 5
 
 
+def test_long_triplets_are_shrunk_before_they_are_cropped(tmp_path):
+    photo, mask = make_photo(60, 80)
+    for array, name in ((photo, "real"), (mask, "mask"), (255 - photo, "composite")):
+        Image.fromarray(array).save(tmp_path / f"{name}.png")
+    triplet = Triplet(tmp_path / "composite.png", tmp_path / "mask.png", tmp_path / "real.png", "set")
+    options = SampleOptions(max_side=40, crop=(1.0, 1.0))
+    sample = TrainingSamples([triplet], options, seed=0, length=1)[0]
+    assert sample["composite"].shape == sample["real"].shape == (3, 30, 40)
+    assert sample["mask"].shape == (1, 30, 40)
+
+
 def test_broken_files_are_reported_and_replaced(photos):
     photos[2].image.write_bytes(b"broken")
     samples = TrainingSamples(photos, SampleOptions(resolution=16), seed=0, length=12)
@@ -146,6 +157,14 @@ def test_a_stream_gives_composites_without_end(shards):
     assert sum(changed) > 20
     again = list(islice(StreamedSamples(shards, EVERYTHING, seed=0), 30))
     assert all(same(*pair) for pair in zip(items, again, strict=True))
+
+
+def test_processes_draw_their_own_numbers_from_a_stream(shards):
+    whole = [
+        [item["composite"] for item in islice(StreamedSamples(shards, EVERYTHING, seed=(0, rank)), 5)]
+        for rank in (0, 1)
+    ]
+    assert not any(torch.equal(one, other) for one, other in zip(*whole, strict=True))
 
 
 def test_workers_share_out_a_streams_shards(shards):

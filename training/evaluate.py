@@ -11,9 +11,11 @@ photo and what the model makes of it, with its mask; "drift" that between the re
 """
 
 import argparse
+import functools
 import json
 import platform
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,8 +27,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from aict_hf.atomic_write import atomic_file
-from aict_hf.errors import InputError
-from aict_hf.harmonization_data import Sample, load_triplet, read_iharmony4, read_photo_pool, synthetic_sample
+from aict_hf.errors import InputError, one_line
+from aict_hf.harmonization_data import (
+    Sample,
+    load_triplet,
+    photos_named_in,
+    read_iharmony4,
+    read_photo_pool,
+    synthetic_sample,
+)
 from aict_hf.metrics import harmonization_metrics
 from aict_hf.pretrained import load_checkpoint
 from aict_hf.recoloring import histogram_transfer, reinhard_transfer
@@ -47,21 +56,23 @@ parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 
 
-def read_samples(arguments: argparse.Namespace) -> tuple[int, Iterator[Sample | None]]:
-    """How many samples there are, and the samples one by one; None where a photo allows no composite."""
+def read_samples(arguments: argparse.Namespace) -> tuple[int, Iterator[tuple[str, Callable[[], Sample | None]]]]:
+    """How many samples there are, and of each its name and what loads it (None: the photo allows no composite)."""
     rng = np.random.default_rng(arguments.seed)
     if arguments.dataset == "iharmony4":
         triplets = read_iharmony4(arguments.data_dir, "test")
         chosen = rng.permutation(len(triplets))[: arguments.max_samples]
-        return len(chosen), (load_triplet(triplets[i]) for i in sorted(chosen))
+        return len(chosen), (
+            (triplets[i].composite.name, functools.partial(load_triplet, triplets[i])) for i in sorted(chosen.tolist())
+        )
     photos = read_photo_pool(arguments.data_dir)
     if arguments.photos is not None:
-        names = set(arguments.photos.read_text().split())
-        photos = [photo for photo in photos if photo.name in names]
-        if not photos:
-            raise InputError(f"{arguments.photos}: names no photo of {', '.join(map(str, arguments.data_dir))}")
+        photos = photos_named_in(arguments.photos, photos)
     chosen = rng.permutation(len(photos))[: arguments.max_samples]
-    return len(chosen), (synthetic_sample(photos, int(i), seed=arguments.seed) for i in sorted(chosen))
+    return len(chosen), (
+        (photos[i].name, functools.partial(synthetic_sample, photos, i, seed=arguments.seed))
+        for i in sorted(chosen.tolist())
+    )
 
 
 def resized(sample: Sample, resolution: str) -> Sample:
@@ -106,9 +117,19 @@ def main() -> None:
     arguments = parser.parse_args()
     count, samples = read_samples(arguments)
     device = torch.device(arguments.device)
-    models = {Path(name).name: load_checkpoint(name, device=device) for name in arguments.model}
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     transfers = {"Reinhard to background": reinhard_transfer, "histogram to background": histogram_transfer}
+    names = [Path(name).name for name in arguments.model]
+    twice = [name for name in names if names.count(name) > 1 or name in ("composite", *transfers)]
+    if twice:
+        raise InputError(f"{twice[0]} would be the name of two rows of the tables; rename a model's folder")
+    models = {name: load_checkpoint(path, device=device) for name, path in zip(names, arguments.model, strict=True)}
+    try:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+        with atomic_file(arguments.output_dir / ".writable") as probe:
+            probe.touch()
+        (arguments.output_dir / ".writable").unlink()
+    except (OSError, InputError) as error:
+        raise InputError(f"{arguments.output_dir}: cannot be written ({one_line(error)})") from error
 
     @torch.inference_mode()
     def harmonize(name: str, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -116,15 +137,12 @@ def main() -> None:
         outputs = model(**processor(image, mask, return_tensors="pt").to(device), return_harmonized=False)
         return processor.post_process_harmonization(outputs, image, mask)[0]
 
-    rows, grid, skipped = [], [], []
-    for index, sample in enumerate(tqdm(samples, total=count, unit="image")):
-        if sample is None or not sample.mask.any():
-            skipped.append("" if sample is None else sample.name)
-            continue
-        sample = resized(sample, arguments.resolution)
+    def measured(index: int, sample: Sample) -> tuple[list[dict], np.ndarray]:
+        """A row of figures for each method, and the pictures side by side."""
         results = {"composite": sample.composite}
         results |= {name: to_background(sample, transfer) for name, transfer in transfers.items()}
         results |= {name: harmonize(name, sample.composite, sample.mask) for name in models}
+        rows = []
         for method, result in results.items():
             row = {"sample": index, "method": method, "image": sample.name, "subset": sample.subset}
             row |= {
@@ -138,10 +156,30 @@ def main() -> None:
                 row["no_harm"] = measure(real, sample.real, sample.mask)["fmse"]
                 row["drift"] = measure(again, result, sample.mask)["fmse"]
             rows.append(row)
-        if len(grid) < GRID_ROWS:
-            mask = np.repeat(sample.mask[..., None], 3, axis=2)
-            shown = [results["composite"], mask, *(results[name] for name in models), sample.real]
-            grid.append(grid_row(shown))
+        mask = np.repeat(sample.mask[..., None], 3, axis=2)
+        return rows, grid_row([results["composite"], mask, *(results[name] for name in models), sample.real])
+
+    rows, grid, skipped = [], [], []
+    index = 0
+    try:
+        for index, (name, load) in enumerate(tqdm(samples, total=count, unit="image")):
+            try:
+                sample = load()
+            except InputError as error:
+                tqdm.write(f"skipped: {error}", file=sys.stderr)
+                skipped.append(name)
+                continue
+            sample = None if sample is None else resized(sample, arguments.resolution)
+            if sample is None or (sample.mask > 0).sum() < 2:
+                tqdm.write(f"skipped: {name}: gives no composite, or has no foreground at this size", file=sys.stderr)
+                skipped.append(name)
+                continue
+            figures, pictures = measured(index, sample)
+            rows += figures
+            if len(grid) < GRID_ROWS:
+                grid.append(pictures)
+    except KeyboardInterrupt:
+        print(f"interrupted: the tables are of the first {index} of {count} images", file=sys.stderr)
     if not rows:
         raise InputError("no sample could be measured; is the data what --dataset says?")
 

@@ -18,6 +18,7 @@ import argparse
 import csv
 import json
 import math
+import os
 import shutil
 import signal
 import sys
@@ -32,7 +33,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
 from datasets.distributed import split_dataset_by_node
 from huggingface_hub import ModelCard, ModelCardData, create_repo, upload_folder
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, StrictDataclassError
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -44,7 +45,9 @@ from aict_hf.errors import InputError, one_line
 from aict_hf.harmonization_data import (
     MaskedPhoto,
     Sample,
+    check_sizes,
     load_triplet,
+    photos_named_in,
     read_iharmony4,
     read_photo_pool,
     stream_photos,
@@ -61,7 +64,7 @@ from aict_hf.training_data import SampleOptions, StreamedSamples, TrainingSample
 PAPER = {"max_train_steps": 410_900, "train_batch_size": 16, "learning_rate": 1e-4, "lr_scheduler": "linear_half"}
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--config", type=Path, help="YAML with any of these arguments; the command line has the last word")
+parser.add_argument("--config", help="YAML with any of these arguments; the command line has the last word")
 parser.add_argument(
     "--preset", choices=["paper"], help="the paper's numbers, which are the defaults but for the length"
 )
@@ -85,6 +88,12 @@ data.add_argument("--photo_kinds", nargs="*", help='only photos of these kinds (
 data.add_argument("--num_validation_samples", type=int, default=64, help="of each list, or of iHarmony4's test split")
 data.add_argument(
     "--resolution", type=int, default=0, help="resize crops to this square; 0 keeps them, as the paper does"
+)
+data.add_argument(
+    "--max_side",
+    type=int,
+    default=2048,
+    help="iharmony4: shrink longer triplets, as the paper does HAdobe5k's; 0: never",
 )
 data.add_argument("--crop", type=float, nargs=2, default=[0.5, 1.0], help="range of a crop's share of height and width")
 data.add_argument("--lost_foreground", type=float, default=0.05, help="crops without foreground let through")
@@ -128,30 +137,52 @@ optimization.add_argument(
 optimization.add_argument("--seed", type=int, default=0)
 running = parser.add_argument_group("running")
 running.add_argument("--output_dir", type=Path)
-running.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"], default="no")
+running.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"], help="the launcher's, if left out")
 running.add_argument("--checkpointing_steps", type=int, default=1000)
 running.add_argument("--checkpoints_total_limit", type=int, default=2)
 running.add_argument("--resume_from_checkpoint", help='a checkpoint folder, or "latest"')
 running.add_argument("--validation_steps", type=int, default=1000)
-running.add_argument("--report_to", default="none", help="tensorboard, trackio or none")
+running.add_argument("--report_to", choices=["none", "tensorboard", "trackio"], default="none")
 running.add_argument("--push_to_hub", metavar="REPO_ID", help="upload the finished folder")
 
 
+# What decides the steps that a resumed run has yet to take, beside the state in its checkpoint.
+KEPT_ON_RESUME = (
+    *("train_batch_size", "gradient_accumulation_steps", "learning_rate", "lr_scheduler", "lr_warmup_steps"),
+    *("adam_beta1", "adam_beta2", "weight_decay", "ema_decay", "seed", "model_config"),
+)
+
+
+def yaml_arguments(path: str) -> list[str]:
+    """The entries of a YAML file as they would stand on the command line, where they are checked."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({one_line(error)})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected entries like `learning_rate: 1.0e-4`")
+    unknown = set(map(str, values)) - set(vars(parser.parse_args([]))) | {"config"} & set(values)
+    if unknown:
+        raise InputError(f"{path}: unknown arguments {', '.join(sorted(unknown))}")
+    command: list[str] = []
+    for name, value in values.items():
+        if name == "keep_photos":
+            command += ["--keep_photos"] if value else []
+        elif value is False and name == "mixed_precision":  # YAML's reading of `no`
+            command += ["--mixed_precision", "no"]
+        elif isinstance(value, dict):
+            command += [f"--{name}", json.dumps(value)]
+        elif value is not None:
+            command += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return command
+
+
 def parse_arguments() -> argparse.Namespace:
-    first = parser.parse_args()
-    if first.preset == "paper":
+    config = parser.parse_args().config
+    command = [*(yaml_arguments(config) if config else []), *sys.argv[1:]]
+    if parser.parse_args(command).preset == "paper":
         parser.set_defaults(**PAPER)
-    if first.config is not None:
-        try:
-            values = yaml.safe_load(first.config.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"{first.config}: cannot be read as YAML ({one_line(error)})") from error
-        unknown = set(values) - set(vars(first)) - {"config"}
-        if unknown:
-            raise InputError(f"{first.config}: unknown arguments {', '.join(sorted(unknown))}")
-        values |= {name: json.dumps(values[name]) for name in ("model_config",) if isinstance(values.get(name), dict)}
-        parser.set_defaults(**values)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command)
     if not arguments.output_dir:
         raise InputError("--output_dir is missing")
     if bool(arguments.train_data_dir) == bool(arguments.dataset_name):
@@ -162,7 +193,29 @@ def parse_arguments() -> argparse.Namespace:
         raise InputError(f"--source_balance is {arguments.source_balance}; expected 0 to 1")
     if arguments.dataset_name and arguments.source_balance:
         raise InputError("--source_balance needs to know all photos; leave it out with --dataset_name")
+    if arguments.validation_photos and (arguments.dataset_name or arguments.dataset != "synthetic"):
+        raise InputError("--validation_photos holds photos of --train_data_dir out; it needs --dataset synthetic")
+    if arguments.dataset_name and arguments.photo_kinds:
+        raise InputError("--photo_kinds needs the metadata.csv of --train_data_dir; leave it out with --dataset_name")
+    for name in (
+        *("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "num_validation_samples"),
+        *("checkpointing_steps", "checkpoints_total_limit", "validation_steps"),
+    ):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 or more")
     arguments.output_dir = Path(arguments.output_dir)
+    if checkpoints(arguments.output_dir) and not arguments.resume_from_checkpoint:
+        raise InputError(
+            f"{arguments.output_dir}: holds checkpoints of another run; go on with it with "
+            "--resume_from_checkpoint latest, or choose another folder"
+        )
+    try:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+        with atomic_file(arguments.output_dir / ".writable") as probe:
+            probe.touch()
+        (arguments.output_dir / ".writable").unlink()
+    except (OSError, InputError) as error:
+        raise InputError(f"{arguments.output_dir}: cannot be written ({one_line(error)})") from error
     return arguments
 
 
@@ -171,11 +224,10 @@ def read_photos(arguments: argparse.Namespace):
     rng = np.random.default_rng(arguments.seed)
     count = arguments.num_validation_samples
     if arguments.dataset == "iharmony4":
-        test = read_iharmony4(arguments.train_data_dir, "test")
-        chosen = rng.permutation(len(test))[:count]
-        return read_iharmony4(arguments.train_data_dir, "train"), {
-            "test": [load_triplet(test[i]) for i in sorted(chosen)]
-        }
+        train, test = (read_iharmony4(arguments.train_data_dir, split) for split in ("train", "test"))
+        chosen = [test[i] for i in sorted(rng.permutation(len(test))[:count])]
+        check_sizes([*train, *chosen])
+        return train, {"test": [load_triplet(triplet, max_side=arguments.max_side or None) for triplet in chosen]}
     if arguments.dataset_name:
         stream = stream_photos(
             arguments.dataset_name,
@@ -184,16 +236,15 @@ def read_photos(arguments: argparse.Namespace):
             mask_column=arguments.mask_column,
         )
         part = read_photo_pool(arguments.validation_data_dir) if arguments.validation_data_dir else []
+        check_sizes(part)
         return stream, {"validation": draw_validation(part, rng, count)} if part else {}
     photos = read_photo_pool(arguments.train_data_dir)
+    check_sizes(photos)
     held_out: set[str] = set()
     validation = {}
     for path in map(Path, arguments.validation_photos):
-        names = set(path.read_text().split())
-        held_out |= names
-        part = [photo for photo in photos if photo.name in names]
-        if not part:
-            raise InputError(f"{path}: names no photo of {', '.join(arguments.train_data_dir)}")
+        part = photos_named_in(path, photos)
+        held_out |= {photo.name for photo in part}
         validation[path.stem] = draw_validation(part, rng, count)
     photos = [photo for photo in photos if photo.name not in held_out]
     if arguments.photo_kinds:
@@ -204,8 +255,11 @@ def read_photos(arguments: argparse.Namespace):
 
 
 def draw_validation(photos: list[MaskedPhoto], rng: np.random.Generator, count: int) -> list[Sample]:
-    samples = (synthetic_sample(photos, int(i)) for i in sorted(rng.permutation(len(photos))[:count]))
-    return [sample for sample in samples if sample is not None]
+    drawn = (synthetic_sample(photos, int(i)) for i in sorted(rng.permutation(len(photos))[:count]))
+    samples = [sample for sample in drawn if sample is not None]
+    if not samples:
+        raise InputError(f"none of {len(photos)} photos to measure gave a composite; are their masks empty?")
+    return samples
 
 
 def collate(items: list[dict]) -> dict:
@@ -351,9 +405,12 @@ def save_checkpoint(accelerator: Accelerator, arguments: argparse.Namespace, ste
     final = arguments.output_dir / f"checkpoint-{step}"
     partial = arguments.output_dir / f".checkpoint-{step}"
     if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in arguments.output_dir.glob(".checkpoint-*"):
+            shutil.rmtree(left, ignore_errors=True)
     accelerator.wait_for_everyone()
     accelerator.save_state(str(partial))
+    if accelerator.is_main_process:
+        (partial / "arguments.json").write_text(json.dumps({name: getattr(arguments, name) for name in KEPT_ON_RESUME}))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         shutil.rmtree(final, ignore_errors=True)
@@ -372,7 +429,8 @@ def anyone(asked: bool, accelerator: Accelerator) -> bool:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def resume(accelerator: Accelerator, arguments: argparse.Namespace) -> int:
@@ -385,12 +443,20 @@ def resume(accelerator: Accelerator, arguments: argparse.Namespace) -> int:
         path = found[-1]
     else:
         path = Path(arguments.resume_from_checkpoint)
-        if not path.is_dir():
+        path = next((known for known in found if known.name == str(path)), path)
+        if not path.is_dir() or not path.name.rpartition("-")[2].isdigit():
             raise InputError(f"{path}: no such checkpoint; those in {arguments.output_dir}: {[p.name for p in found]}")
+    if (path / "arguments.json").is_file():
+        for name, value in json.loads((path / "arguments.json").read_text()).items():
+            if getattr(arguments, name) != value:
+                raise InputError(
+                    f"{path}: was saved with --{name} {value}, now it is {getattr(arguments, name)}; go on as it "
+                    "began, or begin anew from its weights with --init_from"
+                )
     try:
         accelerator.load_state(str(path))
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: does not fit this run ({str(error).splitlines()[0]})") from error
+    except (RuntimeError, ValueError, KeyError, OSError, EOFError) as error:
+        raise InputError(f"{path}: does not fit this run ({one_line(error)})") from error
     return int(path.name.rpartition("-")[2])
 
 
@@ -409,6 +475,15 @@ def trim_log(path: Path, last_step: int) -> None:
         header, *rows = path.read_text().splitlines(keepends=True)
         with atomic_file(path) as partial:
             partial.write_text("".join([header, *(row for row in rows if int(row.split(",")[0]) <= last_step)]))
+
+
+def last_validation(path: Path, step: int) -> dict[str, float]:
+    """The figures that were measured after a step, as the log has them."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if int(row.pop("step")) == step]
+    return {name: float(value) for name, value in rows[-1].items()} if rows else {}
 
 
 def save_model(
@@ -430,10 +505,6 @@ def save_model(
 def main() -> None:
     arguments = parse_arguments()
     photos, validation = read_photos(arguments)
-    try:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{arguments.output_dir}: cannot be written ({error.strerror})") from error
     accelerator = Accelerator(
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
         mixed_precision=arguments.mixed_precision,
@@ -483,6 +554,7 @@ def main() -> None:
         lost_foreground=arguments.lost_foreground,
         flip=arguments.flip,
         source_balance=arguments.source_balance,
+        max_side=arguments.max_side or None,
         borrowed_mask=arguments.borrowed_mask,
         inverted_mask=arguments.inverted_mask,
         mask_error=arguments.mask_error,
@@ -492,7 +564,8 @@ def main() -> None:
     )
     if arguments.dataset_name:
         part = split_dataset_by_node(photos, accelerator.process_index, accelerator.num_processes)
-        samples = StreamedSamples(part, options, seed=arguments.seed + first, shuffle_buffer=arguments.shuffle_buffer)
+        seeds = arguments.seed + first, accelerator.process_index
+        samples = StreamedSamples(part, options, seed=seeds, shuffle_buffer=arguments.shuffle_buffer)
     else:
         length = max(0, arguments.max_train_steps - first) * per_step
         samples = TrainingSamples(photos, options, seed=arguments.seed, length=length, start=first * per_step)
@@ -511,20 +584,36 @@ def main() -> None:
         settings = {name: str(value) for name, value in vars(arguments).items()}
         accelerator.init_trackers("aict", settings)
 
+    repository = None
+    if arguments.push_to_hub and accelerator.is_main_process:  # before days of training, not after them
+        try:
+            repository = create_repo(arguments.push_to_hub, exist_ok=True).repo_id
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            raise InputError(f"--push_to_hub {arguments.push_to_hub}: cannot be used ({one_line(error)})") from error
+
     stop = {"asked": False}
-    signal.signal(signal.SIGTERM, lambda *_: stop.update(asked=True))
+
+    def ask(number: int, _) -> None:
+        stop["asked"] = True
+        signal.signal(number, signal.SIG_DFL)  # the second time is final
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+    # `accelerate launch` dies of a signal without passing it on
+    launcher = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
     log_path = arguments.output_dir / "log.csv"
     if accelerator.is_main_process:
         trim_log(log_path, first)
         trim_log(arguments.output_dir / "validation.csv", first)
-    broken = 0
-    figures: dict = {}
+    broken: set[str] = set()
     step = first
     batches = iter(loader)
     with tqdm(
         total=arguments.max_train_steps, initial=first, disable=not accelerator.is_main_process, unit="step"
     ) as bar:
-        while step < arguments.max_train_steps and not anyone(stop["asked"], accelerator):
+        while step < arguments.max_train_steps:
+            if anyone(stop["asked"] or launcher not in (None, os.getppid()), accelerator):
+                break
             started = time.perf_counter()
             waited, step_loss, after, before = 0.0, 0.0, [], []
             model.train()
@@ -534,12 +623,14 @@ def main() -> None:
                 if batch is None:
                     raise InputError(f"{arguments.dataset_name}: holds no photos")
                 waited += time.perf_counter() - asked
-                broken += len(batch["broken"])
                 for line in batch["broken"]:
-                    tqdm.write(f"skipped: {line}", file=sys.stderr)
-                if broken > arguments.max_broken_files:
+                    if line not in broken:  # a file is met again and again
+                        tqdm.write(f"skipped: {line}", file=sys.stderr)
+                    broken.add(line)
+                if len(broken) > arguments.max_broken_files:
                     raise InputError(
-                        f"{broken} files could not be read, over --max_broken_files; the last: {batch['broken'][-1]}"
+                        f"{len(broken)} files could not be read, over --max_broken_files; the last: "
+                        f"{batch['broken'][-1]}"
                     )
                 with accelerator.accumulate(model):
                     with accelerator.autocast():
@@ -580,7 +671,8 @@ def main() -> None:
             accelerator.log({name: value for name, value in row.items() if name != "step"}, step=step)
             if accelerator.is_main_process:
                 write_log(log_path, row)
-            if step % arguments.validation_steps == 0 and validation and (accelerator.is_main_process or sharded):
+            due = step % arguments.validation_steps == 0 or step == arguments.max_train_steps
+            if due and validation and (accelerator.is_main_process or sharded):
                 averaged = ema.module if ema is not None else accelerator.unwrap_model(model)
                 figures, picture = validate(averaged, processor, validation)
                 if accelerator.is_main_process:
@@ -595,11 +687,12 @@ def main() -> None:
     gathered = accelerator.get_state_dict(model) if sharded else None
     if accelerator.is_main_process:
         trained = ema.module if ema is not None else accelerator.unwrap_model(model)
+        figures = last_validation(arguments.output_dir / "validation.csv", step)
         save_model(trained, gathered, processor, figures, arguments)
         accelerator.print(f"wrote {arguments.output_dir}")
-        if arguments.push_to_hub:
-            repository = create_repo(arguments.push_to_hub, exist_ok=True).repo_id
-            upload_folder(repo_id=repository, folder_path=arguments.output_dir, ignore_patterns=["checkpoint-*"])
+        if repository is not None:
+            ignored = ["checkpoint-*", ".checkpoint-*"]
+            upload_folder(repo_id=repository, folder_path=arguments.output_dir, ignore_patterns=ignored)
     accelerator.wait_for_everyone()  # a process that leaves early takes the others' connections with it
     accelerator.end_training()
 
