@@ -25,6 +25,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name != "test_train.py")  # the longest first, not alone at the end
     if torch.cuda.is_available():
         return
     for item in items:

@@ -181,7 +181,7 @@ def test_a_yaml_and_a_checkpoint_to_start_from(pool, model, processor, tmp_path)
     lines = [f"init_from: {tmp_path / 'mine'}", "learning_rate: 0.0", "max_train_steps: 50", "mixed_precision: no"]
     lines += [f"train_data_dir: {pool}", "keep_photos: true", "crop: [0.6, 1.0]"]
     (tmp_path / "run.yaml").write_text("\n".join(lines))
-    changes = {"train_data_dir": None, "max_train_steps": 1, "ema_decay": 0}
+    changes = {"train_data_dir": None, "max_train_steps": 1, "ema_decay": 0, "model_config": None}
     result = train(pool, tmp_path / "out", config=tmp_path / "run.yaml", **changes)
     assert result.returncode == 0, result.stderr
     assert list(losses(tmp_path / "out")) == [1]
@@ -244,6 +244,8 @@ BAD_INPUT = [
     ({"dataset": "iharmony4"}, "holds no composite_images"),
     ({"init_from": "nothing"}, "nothing: is no bundled checkpoint"),
     ({"model_config": '{"patch_size": 5}'}, "--model_config is no AICT configuration"),
+    ({"model_config": "5"}, "--model_config is no JSON of AICTConfig fields"),
+    ({"init_from": "aict-small"}, "--init_from aict-small: has image_size 256, --model_config asks for 32"),
     ({"resolution": 30}, "--resolution 30 is not a multiple of the patch size 8"),
     ({"resume_from_checkpoint": "nowhere"}, "nowhere: no such checkpoint"),
     ({"output_dir": "/proc/sys"}, "/proc/sys: cannot be written"),

@@ -516,11 +516,20 @@ def main() -> None:
     if sharded and arguments.ema_decay:
         raise InputError("--ema_decay keeps whole weights, which FSDP shards; leave it out, or train without FSDP")
 
+    try:
+        wanted = dict(json.loads(arguments.model_config))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--model_config is no JSON of AICTConfig fields ({one_line(error)})") from error
     if arguments.init_from:
         model, processor = load_checkpoint(arguments.init_from)
+        for name, value in wanted.items():
+            if getattr(model.config, name, None) != value:
+                found = getattr(model.config, name, None)
+                reason = f"has {name} {found}, --model_config asks for {value}; leave that out"
+                raise InputError(f"--init_from {arguments.init_from}: {reason}")
     else:
         try:
-            model = AICTModel(AICTConfig(**json.loads(arguments.model_config)))
+            model = AICTModel(AICTConfig(**wanted))
         except (ValueError, TypeError, StrictDataclassError) as error:
             raise InputError(f"--model_config is no AICT configuration ({one_line(error)})") from error
         processor = AICTImageProcessor(size=model.config.image_size)
