@@ -213,7 +213,7 @@ def parse_arguments() -> argparse.Namespace:
         arguments.output_dir.mkdir(parents=True, exist_ok=True)
         with atomic_file(arguments.output_dir / ".writable") as probe:
             probe.touch()
-        (arguments.output_dir / ".writable").unlink()
+        (arguments.output_dir / ".writable").unlink(missing_ok=True)  # other processes try too
     except (OSError, InputError) as error:
         raise InputError(f"{arguments.output_dir}: cannot be written ({one_line(error)})") from error
     return arguments
