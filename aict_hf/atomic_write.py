@@ -55,10 +55,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+def writable_folder(path: Path) -> None:
+    """Make a folder, if it is not there, and try whether files can be made in it, before long work that ends there.
+
+    Raises:
+        InputError: if it cannot be made, or not be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
 def _umask() -> int:
     umask = os.umask(0)  # there is no call that only reads it
     os.umask(umask)
     return umask
 
 
-__all__ = ["atomic_file", "atomic_folder"]
+__all__ = ["atomic_file", "atomic_folder", "writable_folder"]

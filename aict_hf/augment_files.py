@@ -28,7 +28,7 @@ from .atomic_write import atomic_file
 from .augmentation import ForegroundBank, HarmonizedCopyPaste
 from .coco_format import read_coco, write_coco
 from .errors import InputError, one_line
-from .hf_format import read_hf, write_imagefolder_metadata, write_parquet, write_webdataset
+from .hf_format import read_hf, shard_suffix, write_imagefolder_metadata, write_parquet, write_webdataset
 from .image_files import OUTPUT_FORMATS
 from .yolo_format import read_yolo, write_yolo_config, write_yolo_labels, yolo_classes
 
@@ -181,13 +181,14 @@ class AugmentRun:
                     raise InputError(f"two images would be written as {path}; rename one")
                 if copy < 2:
                     taken.add(path)
-        settings = self._settings()
+        settings = self._settings
         marker = self.output / "augment.json"
-        if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
-            before: dict[str, Any] = {"settings": settings, "finished": None}
+        # A run that was killed at its very first file leaves a temporary one alone.
+        if self.output.exists() and (
+            not self.output.is_dir() or any(not path.name.startswith(".aict-") for path in self.output.iterdir())
+        ):
             try:
-                if not self.output.is_dir() or any(not p.name.startswith(".aict-") for p in self.output.iterdir()):
-                    before = json.loads(marker.read_text())
+                before = json.loads(marker.read_text())
                 changed = [name for name in settings if before["settings"].get(name) != settings[name]]
                 finished = before["finished"]
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -223,13 +224,14 @@ class AugmentRun:
             for start in range(0, len(indices), self.job.batch_size):
                 self._make_batch(indices[start : start + self.job.batch_size], copy, made, failures)
         if self.format in IMAGE_FOLDERS:
+            classes = yolo_classes(self.dataset)
             for record, content in made:
                 path = self.output / IMAGE_FOLDERS[self.format] / record["file_name"]
                 _write(path, content)
                 if self.format == "yolo":
                     label = (self.output / "labels/train" / record["file_name"]).with_suffix(".txt")
                     label.parent.mkdir(parents=True, exist_ok=True)
-                    write_yolo_labels(label, record, yolo_classes(self.dataset))
+                    write_yolo_labels(label, record, classes)
         elif made:
             write_shard, suffix = (
                 (write_parquet, ".parquet") if self.format == "parquet" else (write_webdataset, ".tar")
@@ -302,12 +304,13 @@ class AugmentRun:
         if copy == 0 and not self._mixed:
             return name
         suffix = path.suffix if path.suffix.lower() in OUTPUT_FORMATS and not self._mixed else ".png"
-        return str(path.with_name(f"{path.stem}{f'_aug{copy}' if copy else ''}{suffix}"))
+        stem = f"{path.stem}_aug{copy}" if copy else path.stem
+        return str(path.with_name(stem + suffix))
 
     @cached_property
     def _mixed(self) -> bool:
         """Whether webdataset shards would hold images of several kinds, which `datasets` does not read."""
-        kinds = {PurePosixPath(name).suffix.lower().replace(".jpeg", ".jpg") for name in self.names}
+        kinds = {shard_suffix(name) for name in self.names}
         return self.format == "webdataset" and (len(kinds) > 1 or not kinds <= set(OUTPUT_FORMATS))
 
     def _is_made(self, number: int) -> bool:
@@ -320,6 +323,7 @@ class AugmentRun:
     def _part(self, number: int) -> Path:
         return self.output / ".parts" / f"{number:06d}.json"
 
+    @cached_property
     def _settings(self) -> dict[str, Any]:
         settings = {name: value for name, value in asdict(self.job).items() if name != "output"}
         settings["format"], settings["names"] = self.format, zlib.crc32("\n".join(self.names).encode())
@@ -329,7 +333,7 @@ class AugmentRun:
         return json.loads(json.dumps(settings))
 
     def _mark(self, finished: dict[str, Any] | None) -> None:
-        content = {"settings": self._settings(), "finished": finished}
+        content = {"settings": self._settings, "finished": finished}
         _write(self.output / "augment.json", json.dumps(content, indent=1).encode())
 
     def _make_batch(
@@ -341,11 +345,8 @@ class AugmentRun:
                 image = self.dataset.images[index]
                 befores.append(image.sample())
                 images.append((index, image))
-            except InputError as error:
-                failures.append(str(error))
-                continue
-            except Exception as error:  # odd values in fields that nothing checks: the others shall go on
-                failures.append(f"{self.names[index]}: {one_line(error)}")
+            except Exception as error:  # also odd values in fields that nothing checks: the others shall go on
+                failures.append(str(error) if isinstance(error, InputError) else _failure(self.names[index], error))
                 continue
             empty = int((~befores[-1]["masks"].any(axis=(1, 2))).sum())
             if empty and copy:
@@ -356,7 +357,7 @@ class AugmentRun:
             afters = [self._alone(before, copy) for before in befores]
         for (index, image), before, after in zip(images, befores, afters, strict=True):
             if isinstance(after, Exception):
-                failures.append(f"{image.name}: {' '.join(str(after).split()) or type(after).__name__}")
+                failures.append(_failure(image.name, after))
                 continue
             name = self._output_name(image.name, copy)
             if copy == 0:
@@ -503,6 +504,10 @@ def _open_foregrounds(job: AugmentJob, dataset: AnnotatedDataset) -> ForegroundB
         )
         sources += bank.sources
     return ForegroundBank(sources)
+
+
+def _failure(name: str, error: Exception) -> str:
+    return f"{name}: {one_line(error) or type(error).__name__}"
 
 
 def _encoded(image: np.ndarray, name: str) -> bytes:

@@ -132,20 +132,13 @@ class ForegroundBank(Sequence[Foreground]):
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise InputError(f"{folder}: holds no images; expected cut-outs with an alpha channel")
+        sources = []
         for path in files:
-            if category is None and path.parent == folder:
+            named = category if path.parent == folder else path.parent.name
+            if not named:
                 raise InputError(f"{path}: lies in no folder named after its category; move it, or name one for all")
-        return cls(
-            [
-                ForegroundSource(
-                    path,
-                    None,
-                    category if category and path.parent == folder else path.parent.name,
-                    path.relative_to(folder).as_posix(),
-                )
-                for path in files
-            ]
-        )
+            sources.append(ForegroundSource(path, None, named, path.relative_to(folder).as_posix()))
+        return cls(sources)
 
     @classmethod
     def from_dataset(

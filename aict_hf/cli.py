@@ -192,14 +192,11 @@ def compose(
     cutout = read_image(foreground, max_megapixels=max_megapixels)
     alpha = None if mask is None else read_image(mask, max_megapixels=max_megapixels).pixels
     photo = read_image(background, max_megapixels=max_megapixels)
-    bands = photo.pixels.mode if isinstance(photo.pixels, Image.Image) else "L" * (photo.pixels.ndim == 2)
-    if bands in ("L", "LA"):
-        photo.icc_profile = None  # of gray, and the result is RGB
     x, y = _numbers(position, "--position", float) if position else (photo.size[0] / 2, photo.size[1] / 2)
     placement = {"position": (x, y), "scale": scale, "rotation": rotation, "flip": flip}
     try:
         pasted = paste(
-            in_profile(cutout, photo.icc_profile),
+            in_profile(cutout, photo.rgb_profile),
             alpha,
             photo.pixels,
             **placement,  # type: ignore[arg-type]
@@ -218,7 +215,7 @@ def compose(
             outputs = loaded_model(**inputs, return_harmonized=False)
         image = processor.post_process_harmonization(outputs, image, pasted.mask, strength)[0]
     pixels = image if image.dtype == np.uint16 else Image.fromarray(image)
-    write_image(output, replace(photo, pixels=pixels))
+    write_image(output, replace(photo, pixels=pixels, icc_profile=photo.rgb_profile))
     if mask_out is not None:
         write_image(mask_out, ImageFile(Image.fromarray(pasted.mask)))
 

@@ -63,9 +63,8 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
         file = Path(images) / name
         if not file.is_file():
             raise InputError(f"{file}: no such file, but {path} has {len(of_image[key])} annotations for it")
-        if not {"width", "height"} <= record.keys():
-            size = upright_size(file)
-            record = {**record, **({"width": size[0], "height": size[1]} if size else {})}
+        if not {"width", "height"} <= record.keys() and (size := upright_size(file)):
+            record = {**record, "width": size[0], "height": size[1]}
         read.append(AnnotatedImage(name, file, of_image[key], record))
     if not read:
         raise InputError(f"{path}: has no images")

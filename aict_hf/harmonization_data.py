@@ -181,18 +181,20 @@ def check_sizes(photos: Sequence[Triplet] | Sequence[MaskedPhoto]) -> None:
     """
 
     def problem(photo: Any) -> str | None:
-        first = photo.composite if isinstance(photo, Triplet) else photo.image
+        others: tuple[Path, ...]
+        if isinstance(photo, Triplet):
+            first, others, rule = photo.composite, (photo.mask, photo.real), "equal"
+        else:  # a mask is scaled to its photo
+            first, others, rule = photo.image, (photo.mask,), "equal but for their scale"
         size = upright_size(first)
-        for path in (photo.mask, photo.real) if isinstance(photo, Triplet) else (photo.mask,):
+        for path in others:
             other = upright_size(path)
-            if size is None or other is None:
+            if size is None or other is None or other == size:
                 continue
-            shape = abs(other[0] / other[1] * size[1] / size[0] - 1)
-            if other != size if isinstance(photo, Triplet) else shape > max(0.02, 1.5 / min(*size, *other)):
-                return (
-                    f"{path}: is {other[0]} x {other[1]}, {first.name} {size[0]} x {size[1]} when upright; "
-                    "they must be equal" + ("" if isinstance(photo, Triplet) else " but for their scale")
-                )
+            difference = abs(other[0] / other[1] * size[1] / size[0] - 1)
+            if isinstance(photo, Triplet) or difference > max(0.02, 1.5 / min(*size, *other)):
+                sizes = f"is {other[0]} x {other[1]}, {first.name} {size[0]} x {size[1]} when upright"
+                return f"{path}: {sizes}; they must be {rule}"
         return None
 
     with ThreadPool(8) as pool:

@@ -120,6 +120,11 @@ def write_parquet(path: Path, dataset: AnnotatedDataset, images: Iterable[tuple[
         table.to_parquet(str(partial))
 
 
+def shard_suffix(name: str) -> str:
+    """The extension of an image in webdataset shards, one for each kind of file."""
+    return Path(name).suffix.lower().replace(".jpeg", ".jpg")
+
+
 def write_webdataset(path: Path, dataset: AnnotatedDataset, images: Iterable[tuple[Mapping[str, Any], bytes]]) -> None:
     """Write a shard: for each image its file and, as `json`, its row; the file appears when it is complete.
 
@@ -134,8 +139,7 @@ def write_webdataset(path: Path, dataset: AnnotatedDataset, images: Iterable[tup
         for number, (image, content) in enumerate(images):
             key = f"{path.stem}_{number:06d}"  # keys end at the first dot, which file names may have anywhere
             row = json.dumps(_row(image, dataset)).encode()
-            kind = Path(image["file_name"]).suffix.lower().replace(".jpeg", ".jpg")
-            for suffix, value in ((kind, content), (".json", row)):
+            for suffix, value in ((shard_suffix(image["file_name"]), content), (".json", row)):
                 member = tarfile.TarInfo(key + suffix)
                 member.size = len(value)
                 archive.addfile(member, io.BytesIO(value))
@@ -218,4 +222,4 @@ def _class_labels(features: Any, field: str) -> list[str]:
     return list(feature.names) if feature is not None else []
 
 
-__all__ = ["read_hf", "write_imagefolder_metadata", "write_parquet", "write_webdataset"]
+__all__ = ["read_hf", "shard_suffix", "write_imagefolder_metadata", "write_parquet", "write_webdataset"]

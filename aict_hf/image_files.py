@@ -52,6 +52,12 @@ class ImageFile:
             return self.pixels.size
         return self.pixels.shape[1], self.pixels.shape[0]
 
+    @property
+    def rgb_profile(self) -> bytes | None:
+        """The colour profile, where it can be one of RGB pixels: that of a gray photo cannot."""
+        bands = self.pixels.mode if isinstance(self.pixels, Image.Image) else "L" * (self.pixels.ndim == 2)
+        return None if bands in ("L", "LA") else self.icc_profile
+
 
 def read_image(
     path: str | os.PathLike,
@@ -126,11 +132,12 @@ def in_profile(photo: ImageFile, profile: bytes | None = None) -> Image.Image | 
             ImageCms.ImageCmsProfile(io.BytesIO(given)) if given else ImageCms.createProfile("sRGB")
             for given in (photo.icc_profile, profile)
         )
+        transform = ImageCms.buildTransform(source, target, "RGB", "RGB")
         probe = np.mgrid[:256:15, :256:15, :256:15].T.astype(np.uint8).reshape(-1, 18, 3)
-        moved = ImageCms.profileToProfile(Image.fromarray(probe), source, target)
+        moved = ImageCms.applyTransform(Image.fromarray(probe), transform)
         if abs(np.asarray(moved).astype(int) - probe).max() <= 1:
             return pixels  # the profiles are one but for rounding, which would only harm
-        colors = ImageCms.profileToProfile(pixels.convert("RGB"), source, target)
+        colors = ImageCms.applyTransform(pixels.convert("RGB"), transform)
     except ImageCms.PyCMSError:
         return pixels  # a profile that does not fit: as without one
     assert colors is not None

@@ -174,19 +174,20 @@ class StreamedSamples(IterableDataset):
     Args:
         photos: what `harmonization_data.stream_photos` returns.
         options: how samples are cut and varied.
-        seed: of the shuffling and of every choice; several numbers, the processes' own last, where several train.
+        seed: of the shuffling and of every choice.
+        process: number of this process, where several train: each makes choices of its own.
         shuffle_buffer: how many photos wait in memory, undecoded, to be drawn in random order.
     """
 
-    def __init__(self, photos, options: SampleOptions, *, seed: int | Sequence[int], shuffle_buffer: int = 256):
+    def __init__(self, photos, options: SampleOptions, *, seed: int, process: int = 0, shuffle_buffer: int = 256):
         self.photos, self.options, self.seed, self.shuffle_buffer = photos, options, seed, shuffle_buffer
+        self.process = process
 
     def __iter__(self) -> Iterator[dict]:
         worker = get_worker_info()
-        seeds = [self.seed] if isinstance(self.seed, int) else list(self.seed)
-        rng = np.random.default_rng([*seeds, worker.id if worker else 0])
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0, self.process])
         recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=RECENT_PHOTOS)
-        shuffled = self.photos.shuffle(seed=seeds[0], buffer_size=self.shuffle_buffer)
+        shuffled = self.photos.shuffle(seed=self.seed, buffer_size=self.shuffle_buffer)
         for epoch in count():
             shuffled.set_epoch(epoch)
             seen = made = 0

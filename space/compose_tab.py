@@ -230,8 +230,7 @@ def paste_pieces(pieces: Pieces, arrangement: Arrangement) -> tuple[ImageFile, n
     foreground = read_photo(pieces.foreground, "foreground")
     mask = None if pieces.mask is None else read_photo(pieces.mask, "foreground's mask").pixels
     background = read_photo(pieces.background, "background")
-    gray = isinstance(background.pixels, Image.Image) and background.pixels.mode in ("L", "LA")
-    profile = None if gray or np.ndim(background.pixels) == 2 else background.icc_profile  # of gray: not for RGB
+    profile = background.rgb_profile
     image, alpha = paste_arranged(in_profile(foreground, profile), mask, background.pixels, arrangement)
     if image.dtype == np.uint8:
         image = Image.fromarray(image)

@@ -398,10 +398,10 @@ def test_one_zip_with_two_folders_will_do(folder):
     path = make_zip(
         folder / "all.zip",
         [
-            ("work/composites/cat.png", photo),
-            ("work/masks/cat.png", mask),
-            ("__MACOSX/work/composites/._cat.png", b"x"),
-            ("work/readme.txt", b"x"),
+            ("holiday/composites/cat.png", photo),
+            ("holiday/masks/cat.png", mask),
+            ("__MACOSX/holiday/composites/._cat.png", b"x"),
+            ("holiday/readme.txt", b"x"),
         ],
     )
     archive, rows = batch_tab.run([str(path)], None)

@@ -26,8 +26,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from aict_hf.atomic_write import atomic_file
-from aict_hf.errors import InputError, one_line
+from aict_hf.atomic_write import atomic_file, writable_folder
+from aict_hf.errors import InputError
 from aict_hf.harmonization_data import (
     Sample,
     load_triplet,
@@ -123,13 +123,7 @@ def main() -> None:
     if twice:
         raise InputError(f"{twice[0]} would be the name of two rows of the tables; rename a model's folder")
     models = {name: load_checkpoint(path, device=device) for name, path in zip(names, arguments.model, strict=True)}
-    try:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-        with atomic_file(arguments.output_dir / ".writable") as probe:
-            probe.touch()
-        (arguments.output_dir / ".writable").unlink()
-    except (OSError, InputError) as error:
-        raise InputError(f"{arguments.output_dir}: cannot be written ({one_line(error)})") from error
+    writable_folder(arguments.output_dir)
 
     @torch.inference_mode()
     def harmonize(name: str, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -137,8 +131,8 @@ def main() -> None:
         outputs = model(**processor(image, mask, return_tensors="pt").to(device), return_harmonized=False)
         return processor.post_process_harmonization(outputs, image, mask)[0]
 
-    def measured(index: int, sample: Sample) -> tuple[list[dict], np.ndarray]:
-        """A row of figures for each method, and the pictures side by side."""
+    def measured(index: int, sample: Sample) -> tuple[list[dict], dict[str, np.ndarray]]:
+        """A row of figures for each method, and the methods' results."""
         results = {"composite": sample.composite}
         results |= {name: to_background(sample, transfer) for name, transfer in transfers.items()}
         results |= {name: harmonize(name, sample.composite, sample.mask) for name in models}
@@ -156,8 +150,7 @@ def main() -> None:
                 row["no_harm"] = measure(real, sample.real, sample.mask)["fmse"]
                 row["drift"] = measure(again, result, sample.mask)["fmse"]
             rows.append(row)
-        mask = np.repeat(sample.mask[..., None], 3, axis=2)
-        return rows, grid_row([results["composite"], mask, *(results[name] for name in models), sample.real])
+        return rows, results
 
     rows, grid, skipped = [], [], []
     index = 0
@@ -174,10 +167,11 @@ def main() -> None:
                 tqdm.write(f"skipped: {name}: gives no composite, or has no foreground at this size", file=sys.stderr)
                 skipped.append(name)
                 continue
-            figures, pictures = measured(index, sample)
+            figures, results = measured(index, sample)
             rows += figures
             if len(grid) < GRID_ROWS:
-                grid.append(pictures)
+                mask = np.repeat(sample.mask[..., None], 3, axis=2)
+                grid.append(grid_row([sample.composite, mask, *(results[name] for name in models), sample.real]))
     except KeyboardInterrupt:
         print(f"interrupted: the tables are of the first {index} of {count} images", file=sys.stderr)
     if not rows:

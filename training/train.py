@@ -40,7 +40,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, foreground_mse, harmonization_loss
-from aict_hf.atomic_write import atomic_file
+from aict_hf.atomic_write import atomic_file, writable_folder
 from aict_hf.errors import InputError, one_line
 from aict_hf.harmonization_data import (
     MaskedPhoto,
@@ -161,7 +161,7 @@ def yaml_arguments(path: str) -> list[str]:
         raise InputError(f"{path}: cannot be read as YAML ({one_line(error)})") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected entries like `learning_rate: 1.0e-4`")
-    unknown = set(map(str, values)) - set(vars(parser.parse_args([]))) | {"config"} & set(values)
+    unknown = set(map(str, values)) - (set(vars(parser.parse_args([]))) - {"config"})
     if unknown:
         raise InputError(f"{path}: unknown arguments {', '.join(sorted(unknown))}")
     command: list[str] = []
@@ -209,13 +209,7 @@ def parse_arguments() -> argparse.Namespace:
             f"{arguments.output_dir}: holds checkpoints of another run; go on with it with "
             "--resume_from_checkpoint latest, or choose another folder"
         )
-    try:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-        with atomic_file(arguments.output_dir / ".writable") as probe:
-            probe.touch()
-        (arguments.output_dir / ".writable").unlink(missing_ok=True)  # other processes try too
-    except (OSError, InputError) as error:
-        raise InputError(f"{arguments.output_dir}: cannot be written ({one_line(error)})") from error
+    writable_folder(arguments.output_dir)
     return arguments
 
 
@@ -523,8 +517,8 @@ def main() -> None:
     if arguments.init_from:
         model, processor = load_checkpoint(arguments.init_from)
         for name, value in wanted.items():
-            if getattr(model.config, name, None) != value:
-                found = getattr(model.config, name, None)
+            found = getattr(model.config, name, None)
+            if found != value:
                 reason = f"has {name} {found}, --model_config asks for {value}; leave that out"
                 raise InputError(f"--init_from {arguments.init_from}: {reason}")
     else:
@@ -573,8 +567,13 @@ def main() -> None:
     )
     if arguments.dataset_name:
         part = split_dataset_by_node(photos, accelerator.process_index, accelerator.num_processes)
-        seeds = arguments.seed + first, accelerator.process_index
-        samples = StreamedSamples(part, options, seed=seeds, shuffle_buffer=arguments.shuffle_buffer)
+        samples = StreamedSamples(
+            part,
+            options,
+            seed=arguments.seed + first,
+            process=accelerator.process_index,
+            shuffle_buffer=arguments.shuffle_buffer,
+        )
     else:
         length = max(0, arguments.max_train_steps - first) * per_step
         samples = TrainingSamples(photos, options, seed=arguments.seed, length=length, start=first * per_step)
