@@ -1,8 +1,12 @@
 """Configuration of AICT (Adaptive-Interval Color Transformation, NeurIPS 2024)."""
 
+from typing import Literal
+
 from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
+
+Backbone = Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
 
 
 @strict
@@ -11,7 +15,7 @@ class AICTConfig(PreTrainedConfig):
 
     Args:
         image_size: side of the square low-resolution copies the network sees, in pixels. The network itself takes any
-            multiple of `patch_size`; this is the size the image processor makes.
+            multiple of `size_divisor`; this is the size the image processor makes.
         patch_size: side of an encoder patch, in low-resolution pixels.
         decoder_stride: kernel and stride of the transposed convolution that makes the LUT maps, which have
             `image_size / patch_size * decoder_stride` rows and columns. `None` stands for `patch_size`, as published.
@@ -23,6 +27,12 @@ class AICTConfig(PreTrainedConfig):
         norm_first: layer norm before attention and feed-forward (and none at the end) instead of after, as published.
         color_statistics: tell every patch how the colours of foreground, background and photo are distributed (means,
             spreads, correlations, skewness), which a small network takes long to find out by itself.
+        backbone: convolutional network in front of the transformer, meant to be pretrained; None as published. Its
+            features join the patch tokens. Their means inside and outside the foreground join the colour statistics. A
+            small decoder with lateral connections makes the LUT maps, a quarter of the image's size. Needs `patch_size`
+            16, `decoder_stride` 4 and images whose sides are multiples of 32.
+        decoder_hidden_size: channels inside the decoder of networks with a backbone.
+        statistics_dropout_prob: dropout of the backbone's means in the statistics while training, 0 to 1.
         num_intervals: K, the sampling intervals per colour channel: the first LUT has K + 1 knots, the colour LUT K
             nodes.
         decoder_channels: channels of the decoder features both LUT heads read.
@@ -34,8 +44,8 @@ class AICTConfig(PreTrainedConfig):
         huggingface_hub.errors.StrictDataclassError: where a field has the wrong type or the fields contradict one
             another.
 
-    Source: AICT (NeurIPS 2024), section 3; `decoder_stride`, `norm_first` and `color_statistics` are
-        generalisations of ours.
+    Source: AICT (NeurIPS 2024), section 3; `decoder_stride`, `norm_first`, `color_statistics` and `backbone`
+        are generalisations of ours.
     """
 
     model_type = "aict"
@@ -50,6 +60,9 @@ class AICTConfig(PreTrainedConfig):
     hidden_act: str = "gelu"
     norm_first: bool = False
     color_statistics: bool = False
+    backbone: Backbone | None = None
+    decoder_hidden_size: int = 64
+    statistics_dropout_prob: float | int = 0.0
     num_intervals: int = 8
     decoder_channels: int = 12
     hidden_dropout_prob: float | int = 0.1
@@ -71,6 +84,7 @@ class AICTConfig(PreTrainedConfig):
             "num_attention_heads",
             "intermediate_size",
             "decoder_channels",
+            "decoder_hidden_size",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -99,6 +113,20 @@ class AICTConfig(PreTrainedConfig):
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}; choose one that is"
             )
 
+    def validate_backbone(self):
+        if self.backbone is None:
+            return
+        if (self.patch_size, self.decoder_stride) != (16, 4):
+            raise ValueError(
+                f"patch_size is {self.patch_size} and decoder_stride {self.decoder_stride}; "
+                f"backbone {self.backbone} needs 16 and 4"
+            )
+        if self.image_size % self.size_divisor:
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of {self.size_divisor}, "
+                f"which backbone {self.backbone} needs; choose one that is"
+            )
+
     def validate_heads(self):
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
@@ -106,9 +134,14 @@ class AICTConfig(PreTrainedConfig):
             )
 
     def validate_dropout(self):
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "statistics_dropout_prob"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+
+    @property
+    def size_divisor(self) -> int:
+        """Height and width of `pixel_values` must be multiples of this."""
+        return self.patch_size if self.backbone is None else 32
 
     @property
     def lut_size(self) -> int:
@@ -117,4 +150,4 @@ class AICTConfig(PreTrainedConfig):
         return self.image_size // self.patch_size * self.decoder_stride
 
 
-__all__ = ["AICTConfig"]
+__all__ = ["AICTConfig", "Backbone"]

@@ -1,11 +1,10 @@
 """The authors' AICT checkpoints (ViT variant) as folders that `AICTModel.from_pretrained` loads."""
 
 import os
-import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -27,18 +26,27 @@ def read_official_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
         InputError: if the file is missing or not such a checkpoint.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give the path of an AICT checkpoint")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a checkpoint that can be read safely ({_first_line(error)})") from error
+    content = read_tensors(path)
     state = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: holds no state dict; expected one, or a dict whose entry 'model' is one")
     return state
+
+
+def read_tensors(path: Path) -> Any:
+    """What a safetensors file or a pickle holds; nothing but tensors and plain containers is unpickled.
+
+    Raises:
+        InputError: if the file is missing, damaged or holds anything else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the path of a checkpoint")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds: damaged files trip the reader anywhere
+        raise InputError(f"{path}: not a checkpoint that can be read safely ({_first_line(error)})") from error
 
 
 def official_shapes(config: AICTConfig) -> dict[str, tuple[int, ...]]:

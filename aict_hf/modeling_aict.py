@@ -17,6 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from .backbone_efficientnet import BACKBONES, EfficientNetLiteBackbone, EfficientNetLiteFeatures
 from .configuration_aict import AICTConfig
 from .image_processing_aict import resize_image
 from .lut import apply_luts, knots_from_intervals
@@ -187,11 +188,77 @@ class AICTColorStatistics(nn.Module):
         self.proj = nn.Linear(config.intermediate_size, 3 * config.num_intervals)
 
     def forward(self, pixel_values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        colors, weight = pixel_values.float().flatten(2), mask.float().flatten(2)
-        moments = [color_moments(colors, region) for region in (weight, 1 - weight, torch.ones_like(weight))]
-        statistics = torch.cat([*moments, 4 * weight.mean(dim=2) - 2], dim=1)
+        statistics = color_statistics(pixel_values, mask)
         embedded = self.activation(self.fc1(statistics.to(self.fc1.weight.dtype)))
         return self.fc2(embedded), self.proj(embedded)[:, :, None, None]
+
+
+class AICTRegionStatistics(nn.Module):
+    """The colour statistics and the backbone's means inside and outside the foreground, embedded.
+
+    Returns a token, shape (B, hidden_size), and a change of `image_weight`, shape (B, 3 * K, 1, 1). Not part of the
+    published network: see `AICTConfig.backbone`.
+    """
+
+    def __init__(self, config: AICTConfig, channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(3 * channels, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.statistics_dropout_prob)
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc1 = nn.Linear(3 * 12 + 1 + 3 * channels, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.intermediate_size // 2)
+        self.token = nn.Linear(config.intermediate_size // 2, config.hidden_size)
+        self.proj = nn.Linear(config.intermediate_size // 2, 3 * config.num_intervals)
+
+    def forward(self, pixel_values: Tensor, mask: Tensor, features: EfficientNetLiteFeatures) -> tuple[Tensor, Tensor]:
+        dtype = self.fc1.weight.dtype
+        pooled = [region_means(map_, mask) for map_ in (features.stride8, features.stride16, features.stride32)]
+        means = self.dropout(self.norm(torch.cat(pooled, dim=1).to(dtype)))
+        statistics = torch.cat([color_statistics(pixel_values, mask).to(dtype), means], dim=1)
+        embedded = self.activation(self.fc2(self.activation(self.fc1(statistics))))
+        return self.token(embedded), self.proj(embedded)[:, :, None, None]
+
+
+class AICTDecoder(nn.Module):
+    """Decoder features at a quarter of the image's size, from the encoder, the backbone and the image itself.
+
+    The lateral connections keep the maps free of the grid of patches that a transposed convolution shows.
+    """
+
+    def __init__(self, config: AICTConfig, channels: int):
+        super().__init__()
+        self.encoder_proj = nn.Conv2d(config.hidden_size, config.decoder_hidden_size, kernel_size=1)
+        self.backbone_lateral = nn.Conv2d(channels, config.decoder_hidden_size, kernel_size=1)
+        self.image_lateral = nn.Conv2d(4, config.decoder_hidden_size, kernel_size=4, stride=4)
+        self.output = nn.Conv2d(config.decoder_hidden_size, config.decoder_channels, kernel_size=3, padding=1)
+
+    def forward(self, encoded: Tensor, stride4: Tensor, image: Tensor) -> Tensor:
+        upsampled = F.interpolate(self.encoder_proj(encoded), scale_factor=4, mode="bilinear", align_corners=False)
+        return self.output(F.gelu(upsampled + self.backbone_lateral(stride4) + self.image_lateral(image)))
+
+
+def region_means(features: Tensor, mask: Tensor) -> Tensor:
+    """Means inside the foreground and outside it, and their difference, in float32.
+
+    Args:
+        features: shape (B, C, h, w).
+        mask: foreground in [0, 1], shape (B, 1, H, W), H and W multiples of h and w.
+    Returns:
+        shape (B, 3 * C); a region without pixels has means of 0.
+    """
+    features = features.float()
+    weight = F.avg_pool2d(mask.float(), mask.shape[2] // features.shape[2])
+    inside, outside = (
+        (features * region).sum(dim=(2, 3)) / (region.sum(dim=(2, 3)) + 1e-3) for region in (weight, 1 - weight)
+    )
+    return torch.cat([inside, outside, inside - outside], dim=1)
+
+
+def color_statistics(pixel_values: Tensor, mask: Tensor) -> Tensor:
+    """`color_moments` of foreground, background and image, and the foreground's share, in float32: shape (B, 37)."""
+    colors, weight = pixel_values.float().flatten(2), mask.float().flatten(2)
+    moments = [color_moments(colors, region) for region in (weight, 1 - weight, torch.ones_like(weight))]
+    return torch.cat([*moments, 4 * weight.mean(dim=2) - 2], dim=1)
 
 
 def color_moments(colors: Tensor, weight: Tensor) -> Tensor:
@@ -259,7 +326,10 @@ class AICTModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = "image"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["AICTLayer", "AICTImageWeightHead"]  # noqa: RUF012  as transformers declares it
+    _no_split_modules = [  # noqa: RUF012  as transformers declares it
+        *("AICTLayer", "AICTImageWeightHead"),
+        *("EfficientNetLiteBackbone", "AICTRegionStatistics", "AICTDecoder"),
+    ]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
@@ -270,11 +340,27 @@ class AICTModel(PreTrainedModel):
         nodes = 3 * config.num_intervals
         assert config.decoder_stride is not None
         self.patch_embeddings = nn.Conv2d(4, config.hidden_size, config.patch_size, stride=config.patch_size)
-        self.color_statistics = AICTColorStatistics(config) if config.color_statistics else None
+        self.backbone: EfficientNetLiteBackbone | None = None
+        self.color_statistics: AICTColorStatistics | AICTRegionStatistics | None = None
+        self.decoder: nn.ConvTranspose2d | AICTDecoder
+        if config.backbone is None:
+            if config.color_statistics:
+                self.color_statistics = AICTColorStatistics(config)
+        else:
+            stages = BACKBONES[config.backbone]
+            stride4, stride8, stride16, stride32 = (stages[number].channels for number in (1, 2, 4, 6))
+            self.backbone = EfficientNetLiteBackbone(config.backbone)
+            self.stride16_proj = nn.Conv2d(stride16, config.hidden_size, kernel_size=1)
+            self.stride32_proj = nn.Conv2d(stride32, config.hidden_size, kernel_size=1)
+            if config.color_statistics:
+                self.color_statistics = AICTRegionStatistics(config, stride8 + stride16 + stride32)
         self.layers = nn.ModuleList([AICTLayer(config) for _ in range(config.num_hidden_layers)])
-        self.decoder = nn.ConvTranspose2d(
-            config.hidden_size, config.decoder_channels, config.decoder_stride, stride=config.decoder_stride
-        )
+        if config.backbone is None:
+            self.decoder = nn.ConvTranspose2d(
+                config.hidden_size, config.decoder_channels, config.decoder_stride, stride=config.decoder_stride
+            )
+        else:
+            self.decoder = AICTDecoder(config, stride4)
         self.sampling_intervals_head = nn.Conv2d(config.decoder_channels, nodes, kernel_size=1)
         self.color_lut_head = nn.Conv2d(config.decoder_channels, nodes, kernel_size=1)
         self.image_weight_head = AICTImageWeightHead(config)
@@ -316,9 +402,15 @@ class AICTModel(PreTrainedModel):
             init.copy_(module.bias, torch.linspace(0, 1, self.config.num_intervals).repeat(3))  # type: ignore[arg-type]
         elif module is self.sampling_intervals_head:
             gain = 0.3
+        elif isinstance(self.color_statistics, AICTRegionStatistics) and module is self.color_statistics.proj:
+            gain = 0.1
         elif module is self.image_weight_head.proj:
             gain = 0.1
             init.ones_(module.bias)
+        elif isinstance(self.decoder, AICTDecoder) and module is self.decoder.backbone_lateral:
+            gain = 0.0  # the features are large: ordinary weights make the start worse than the composite for long
+        elif isinstance(self.decoder, AICTDecoder) and module is self.decoder.image_lateral:
+            gain = 0.1
         fan_in = module.weight.shape[0 if isinstance(module, nn.ConvTranspose2d) else 1] * module.weight[0, 0].numel()
         bound = gain * fan_in**-0.5
         init.uniform_(module.weight, -bound, bound)
@@ -338,7 +430,7 @@ class AICTModel(PreTrainedModel):
 
         Args:
             pixel_values: low-resolution composites, RGB in [0, 1], shape (B, 3, H, W) with H and W multiples of
-                `config.patch_size`; `AICTImageProcessor` makes them, with `mask`.
+                `config.size_divisor`; `AICTImageProcessor` makes them, with `mask`.
             mask: their foreground in [0, 1], shape (B, 1, H, W).
             composites: the photos at full resolution, float in [0, 1] (or uint8, without `labels`): a (B, 3, H, W)
                 tensor or B tensors (3, H, W) of any sizes.
@@ -356,17 +448,26 @@ class AICTModel(PreTrainedModel):
         if labels is not None and not return_harmonized:
             raise ValueError("the loss needs the low-resolution result; leave out labels or return_harmonized=False")
 
-        patches = self.patch_embeddings(torch.cat([pixel_values, mask], dim=1).to(self.patch_embeddings.weight.dtype))
+        image = torch.cat([pixel_values, mask], dim=1).to(self.patch_embeddings.weight.dtype)
+        patches = self.patch_embeddings(image)
+        pretrained: tuple[EfficientNetLiteFeatures, ...] = ()
+        if self.backbone is not None:
+            pretrained = (self.backbone(pixel_values),)
+            patches = patches + self.stride16_proj(pretrained[0].stride16)
+            patches = patches + F.interpolate(
+                self.stride32_proj(pretrained[0].stride32), scale_factor=2, mode="bilinear", align_corners=False
+            )
         hidden_states = patches.flatten(2).transpose(1, 2)
         if self.color_statistics is not None:
-            token, weight_change = self.color_statistics(pixel_values, mask)
+            token, weight_change = self.color_statistics(pixel_values, mask, *pretrained)
             hidden_states = hidden_states + token[:, None]
         for layer in self.layers:
             hidden_states = layer(hidden_states)
-        features = hidden_states.transpose(1, 2).unflatten(2, patches.shape[2:])
+        encoded = hidden_states.transpose(1, 2).unflatten(2, patches.shape[2:])
 
-        decoded = self.decoder(features)
-        image_weight = self.image_weight_head(features)
+        laterals = [] if self.backbone is None else [pretrained[0].stride4, image]
+        decoded = self.decoder(encoded, *laterals)
+        image_weight = self.image_weight_head(encoded)
         if self.color_statistics is not None:
             image_weight = image_weight + weight_change
         interval_logits = self.sampling_intervals_head(decoded)
@@ -405,11 +506,12 @@ class AICTModel(PreTrainedModel):
         )
 
     def _check_inputs(self, pixel_values, mask, composites, masks, labels) -> None:
-        patch = self.config.patch_size
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != 3 or any(side % patch for side in pixel_values.shape[2:]):
+        divisor = self.config.size_divisor
+        sides = pixel_values.shape[2:]
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != 3 or any(side % divisor for side in sides):
             raise ValueError(
                 f"pixel_values has shape {tuple(pixel_values.shape)}; "
-                f"expected (B, 3, H, W) with H and W multiples of the patch size {patch}"
+                f"expected (B, 3, H, W) with H and W multiples of {divisor} for this network"
             )
         if mask.shape != (pixel_values.shape[0], 1, *pixel_values.shape[2:]):
             raise ValueError(

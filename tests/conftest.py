@@ -89,6 +89,24 @@ def processor(config) -> AICTImageProcessor:
     return AICTImageProcessor(size=config.image_size)
 
 
+def make_inputs(batch: int = 2, size: int = 32, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Low-resolution images with a rectangular foreground, as the model takes them."""
+    generator = torch.Generator().manual_seed(seed)
+    pixel_values = torch.rand(batch, 3, size, size, generator=generator)
+    mask = torch.zeros(batch, 1, size, size)
+    mask[:, :, 8:20, 6:24] = 1
+    return {"pixel_values": pixel_values, "mask": mask}
+
+
+def full_resolution(sizes: list[tuple[int, int]], seed: int = 1) -> dict[str, list[torch.Tensor]]:
+    """Full-resolution composites, masks and labels of these heights and widths."""
+    generator = torch.Generator().manual_seed(seed)
+    composites = [torch.rand(3, *size, generator=generator) for size in sizes]
+    masks = [(torch.rand(1, *size, generator=generator) > 0.5).float() for size in sizes]
+    labels = [torch.rand(3, *size, generator=generator) for size in sizes]
+    return {"composites": composites, "masks": masks, "labels": labels}
+
+
 def make_photo(height: int = 40, width: int = 56, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """A smooth RGB photo (H, W, 3) and a soft elliptic mask (H, W), both uint8; the mask is 0 along all borders."""
     rng = np.random.default_rng(seed)

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import full_resolution, make_inputs
 from torch.nn import functional as F
 
 from aict_hf import AICTConfig, AICTModel, apply_luts, foreground_mse
@@ -12,22 +13,6 @@ from aict_hf.modeling_aict import color_moments
 from aict_hf.published import PublishedNetwork, published_luts
 
 TOLERANCE = 2e-5  # float32, against the published formulation
-
-
-def make_inputs(batch=2, size=32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    pixel_values = torch.rand(batch, 3, size, size, generator=generator)
-    mask = torch.zeros(batch, 1, size, size)
-    mask[:, :, 8:20, 6:24] = 1
-    return {"pixel_values": pixel_values, "mask": mask}
-
-
-def full_resolution(sizes, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    composites = [torch.rand(3, *size, generator=generator) for size in sizes]
-    masks = [(torch.rand(1, *size, generator=generator) > 0.5).float() for size in sizes]
-    labels = [torch.rand(3, *size, generator=generator) for size in sizes]
-    return {"composites": composites, "masks": masks, "labels": labels}
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -213,7 +198,7 @@ def test_foreground_mse_counts_small_foregrounds_as_the_least_area():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"pixel_values": torch.zeros(2, 3, 30, 32)}, "multiples of the patch size 4"),
+        ({"pixel_values": torch.zeros(2, 3, 30, 32)}, "multiples of 4 for this network"),
         ({"pixel_values": torch.zeros(2, 4, 32, 32)}, r"expected \(B, 3, H, W\)"),
         ({"mask": torch.zeros(2, 3, 32, 32)}, r"expected \(2, 1, 32, 32\)"),
         ({"composites": torch.zeros(2, 3, 8, 8)}, "belong together"),
