@@ -105,6 +105,23 @@ def photographic_change(pixels: np.ndarray, rng: np.random.Generator) -> np.ndar
     return np.asarray(result, dtype=np.float32)
 
 
+def varied_light(
+    shape: tuple[int, int], rng: np.random.Generator, *, spread: tuple[float, float], tint: float
+) -> np.ndarray:
+    """Light that varies smoothly over an area, as gains: bright on one side, dim or warm on the other.
+
+    Args:
+        shape: rows and columns of the area, in pixels.
+        rng: draws the field.
+        spread: range of the standard deviation of the logarithm of the gain; 0.23 is a third of a stop.
+        tint: largest such deviation of one channel from the others.
+    Returns:
+        positive factors, float32, shape (*shape, 3): a 3 x 3 field of normal numbers, upsampled bicubically.
+    """
+    field = rng.normal(0, rng.uniform(*spread), (3, 3, 1)) + rng.normal(0, rng.uniform(0, tint), (3, 3, 3))
+    return np.exp(cv2.resize(field.astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC))
+
+
 TRANSFERS: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType(
     {
         "reinhard": lambda pixels, reference, rng: reinhard_transfer(pixels, reference),
@@ -128,6 +145,9 @@ class RecoloringOptions:
         harmonious_probability: how often the composite is the photo itself.
         change: least and largest mean squared change of the foreground, on the 0..255 scale (as fMSE).
         max_clipped: largest share of foreground pixels that a change may push out of [0, 1].
+        light_probability: how often a change also gets light that varies over the foreground (`varied_light`).
+        light: range of the spread of that light, in natural logarithms of the gain.
+        light_tint: largest spread of its tint, likewise.
         attempts: draws before giving up.
     """
 
@@ -145,12 +165,23 @@ class RecoloringOptions:
     harmonious_probability: float = 0.0
     change: tuple[float, float] = (60.0, 4500.0)
     max_clipped: float = 0.15
+    light_probability: float = 0.0
+    light: tuple[float, float] = (0.1, 0.35)
+    light_tint: float = 0.08
     attempts: int = 8
 
     def __post_init__(self) -> None:
         unknown = set(self.weights) - set(TRANSFERS)
         if unknown or not self.weights or min(self.weights.values()) < 0 or sum(self.weights.values()) <= 0:
             raise ValueError(f"weights are {dict(self.weights)}; expected weights of {', '.join(TRANSFERS)}")
+        for name in ("full_strength_probability", "harmonious_probability", "max_clipped", "light_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+        for name in ("strength", "change", "light"):
+            if not 0 <= getattr(self, name)[0] <= getattr(self, name)[1]:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected two numbers, the smaller one first")
+        if self.light_tint < 0 or self.attempts < 1:
+            raise ValueError(f"light_tint is {self.light_tint} and attempts {self.attempts}; expected >= 0 and >= 1")
 
 
 @dataclass(frozen=True)
@@ -206,6 +237,7 @@ def recolor_foreground(
     if len(pixels) < 2:
         return None  # one pixel has no statistics
     weight = mask[foreground].astype(np.float32)[:, None] / 255
+    left, top, width, height = cv2.boundingRect(mask)
     names = list(options.weights)
     probabilities = np.array([options.weights[name] for name in names])
     for _ in range(options.attempts):
@@ -214,6 +246,9 @@ def recolor_foreground(
         changed = TRANSFERS[method](pixels, reference, rng)
         if rng.random() >= options.full_strength_probability:
             changed = pixels + (changed - pixels) * rng.uniform(*options.strength)
+        if options.light_probability and rng.random() < options.light_probability:
+            light = varied_light((height, width), rng, spread=options.light, tint=options.light_tint)
+            changed = changed * light[foreground[top : top + height, left : left + width]]
         clipped = ((changed < -0.02) | (changed > 1.02)).any(axis=1).mean()
         blended = weight * changed.clip(0, 1) + (1 - weight) * pixels
         change = float(((blended - pixels) ** 2).sum() / (3 * weight.sum()) * 255**2)
@@ -248,4 +283,5 @@ __all__ = [
     "photographic_change",
     "recolor_foreground",
     "reinhard_transfer",
+    "varied_light",
 ]

@@ -4,7 +4,7 @@ So training resumes exactly, with any number of workers, by starting at a later 
 there is a stream without that promise. Needs OpenCV (`pip install "aict_hf[training]"`).
 """
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -46,6 +46,10 @@ class SampleOptions:
         inverted_mask: synthetic: how often foreground and background change places.
         mask_error: synthetic: how often the mask is grown or shrunk by a few pixels after recolouring.
         scene_change: synthetic: how often the whole photo is recoloured first, so that colours alone tell nothing.
+        same_category: synthetic: how often the new colours come from a photo of the same category, where the pool has
+            more than three of it.
+        joint_change: how often composite and real photo get the same change of light and taste (`jointly_changed`).
+        weaker_change: how often the composite is moved towards the real photo, by a random share of their difference.
         keep_photos: synthetic: whether photos stay in memory once read, no larger than crops of `resolution` need: 4
             bytes a pixel, in every worker.
         recoloring: synthetic: how the foreground is recoloured.
@@ -61,6 +65,9 @@ class SampleOptions:
     inverted_mask: float = 0.0
     mask_error: float = 0.0
     scene_change: float = 0.0
+    same_category: float = 0.0
+    joint_change: float = 0.0
+    weaker_change: float = 0.0
     keep_photos: bool = False
     recoloring: RecoloringOptions = field(default_factory=RecoloringOptions)
 
@@ -96,6 +103,7 @@ class TrainingSamples(Dataset):
         self.photos, self.options, self.seed, self.length, self.start = photos, options, seed, length, start
         self._order: tuple[int, np.ndarray] = (-1, np.arange(0))
         self._cumulative = _cumulative_shares(photos, options.source_balance) if options.source_balance else None
+        self._alike = _indexes_by_category(photos) if options.same_category else {}
         self._kept: dict[MaskedPhoto, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
@@ -114,7 +122,7 @@ class TrainingSamples(Dataset):
                 continue
             if drawn is not None:
                 name = (photo.composite if isinstance(photo, Triplet) else photo.image).name
-                return _item(drawn, name, broken)
+                return sample_item(varied(drawn, rng, self.options), name, broken)
         raise InputError(f"no sample in {ATTEMPTS} photos in a row; {broken[-1] if broken else 'are the masks empty?'}")
 
     def _photo_of(self, number: int) -> int:
@@ -136,7 +144,10 @@ class TrainingSamples(Dataset):
         if isinstance(photo, Triplet):
             sample = load_triplet(photo, max_side=self.options.max_side)
             return _crop([sample.composite, sample.mask, sample.real], 1, self.options, rng)
-        return _recolored(*self._load(photo), lambda: self._other(rng, broken), rng, self.options)
+        alike = self._alike.get(photo.category, ())
+        if alike and rng.random() >= self.options.same_category:
+            alike = ()
+        return _recolored(*self._load(photo), lambda: self._other(rng, broken, alike), rng, self.options)
 
     def _load(self, photo: MaskedPhoto) -> tuple[np.ndarray, np.ndarray]:
         if photo in self._kept:
@@ -152,10 +163,12 @@ class TrainingSamples(Dataset):
             self._kept[photo] = image, mask
         return image, mask
 
-    def _other(self, rng: np.random.Generator, broken: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Another photo and its mask; files that cannot be read are noted and passed over."""
+    def _other(
+        self, rng: np.random.Generator, broken: list[str], among: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Another photo and its mask, of some photos or of all; files that cannot be read are noted and passed over."""
         for _ in range(ATTEMPTS):
-            photo = self.photos[self._draw_photo(rng)]
+            photo = self.photos[among[int(rng.integers(len(among)))] if among else self._draw_photo(rng)]
             assert isinstance(photo, MaskedPhoto)
             try:
                 return self._load(photo)
@@ -205,7 +218,8 @@ class StreamedSamples(IterableDataset):
                 drawn = _recolored(*photo, lambda: recent[int(rng.integers(len(recent)))], rng, self.options)
                 if drawn is not None:
                     made += 1
-                    yield _item(drawn, row["image"]["path"] or "streamed photo", broken)
+                    name = row["image"]["path"] or "streamed photo"
+                    yield sample_item(varied(drawn, rng, self.options), name, broken)
                     broken = []
             if seen == 0:  # a worker without a shard
                 return
@@ -216,6 +230,15 @@ class StreamedSamples(IterableDataset):
                 raise InputError(f"no sample in a stream of {seen} photos; {reason}")
 
 
+def _indexes_by_category(photos: Sequence[Triplet] | Sequence[MaskedPhoto]) -> dict[str, list[int]]:
+    """Numbers of the photos of each category that has more than three."""
+    indexes = defaultdict(list)
+    for index, photo in enumerate(photos):
+        if isinstance(photo, MaskedPhoto) and photo.category:
+            indexes[photo.category].append(index)
+    return {category: found for category, found in indexes.items() if len(found) > 3}
+
+
 def _cumulative_shares(photos: Sequence[Triplet] | Sequence[MaskedPhoto], balance: float) -> np.ndarray:
     """Running sums, up to 1, of how often each photo is drawn."""
     sources = [photo.subset if isinstance(photo, Triplet) else photo.source for photo in photos]
@@ -224,7 +247,8 @@ def _cumulative_shares(photos: Sequence[Triplet] | Sequence[MaskedPhoto], balanc
     return shares / shares[-1]
 
 
-def _item(images: Sequence[np.ndarray], name: str, broken: list[str]) -> dict:
+def sample_item(images: Sequence[np.ndarray], name: str, broken: list[str]) -> dict:
+    """An item of `TrainingSamples` from composite, mask and real photo as arrays."""
     composite, mask, real = images
     return {
         "composite": torch.from_numpy(composite).permute(2, 0, 1),
@@ -298,6 +322,37 @@ def _moved(mask: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -
     return np.asarray(cv2.warpAffine(mask, transform, (shape[1], shape[0])))
 
 
+def varied(
+    sample: Sequence[np.ndarray], rng: np.random.Generator, options: SampleOptions
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A finished sample (composite, mask, real photo) with a weaker change, or a joint one, where they are drawn."""
+    composite, mask, real = sample
+    if options.weaker_change and rng.random() < options.weaker_change:
+        share = float(rng.random())
+        composite = np.asarray(cv2.addWeighted(composite, share, real, 1 - share, 0))
+    if options.joint_change and rng.random() < options.joint_change:
+        composite, real = jointly_changed([composite, real], rng)
+    return composite, mask, real
+
+
+def jointly_changed(photos: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """The same random change of light and taste on several photos: gain per channel, gamma, saturation.
+
+    Args:
+        photos: RGB, uint8, shape (H, W, 3).
+        rng: draws the change.
+    Returns:
+        photos of the same shapes and dtype.
+    """
+    gain, gamma = np.exp(rng.normal(0, 0.12, 3)), np.exp(rng.normal(0, 0.18))
+    saturation = np.exp(rng.normal(0, 0.2))
+    curves = (np.linspace(0, 1, 256)[:, None] * gain).clip(0, 1) ** gamma * 255
+    # Gray plus `saturation` times the distance from it, as one matrix for all pixels.
+    matrix = saturation * np.eye(3) + (1 - saturation) * LUMINANCE
+    tables = curves[:, None].round().astype(np.uint8)  # (256, 1, 3), as OpenCV takes a table per channel
+    return [np.asarray(cv2.transform(cv2.LUT(photo, tables), matrix)) for photo in photos]
+
+
 def _scene_change(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The whole photo as another camera, light or taste would have it."""
     result = image.astype(np.float32) / 255
@@ -313,4 +368,4 @@ def _scene_change(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (result.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-__all__ = ["SampleOptions", "StreamedSamples", "TrainingSamples"]
+__all__ = ["SampleOptions", "StreamedSamples", "TrainingSamples", "jointly_changed", "sample_item", "varied"]

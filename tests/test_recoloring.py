@@ -11,6 +11,7 @@ from aict_hf.recoloring import (
     histogram_transfer,
     recolor_foreground,
     reinhard_transfer,
+    varied_light,
 )
 
 
@@ -125,3 +126,42 @@ def test_arguments_that_do_not_fit_are_refused(change, words):
 def test_unknown_methods_are_refused():
     with pytest.raises(ValueError, match="expected weights of reinhard"):
         RecoloringOptions(weights={"magic": 1.0})
+
+
+def test_light_varies_smoothly_and_is_tinted():
+    fields = [varied_light((60, 80), np.random.default_rng(seed), spread=(0.2, 0.2), tint=0.05) for seed in range(300)]
+    logarithms = np.log(np.stack(fields))
+    assert logarithms.shape == (300, 60, 80, 3)
+    assert logarithms.std() == pytest.approx(0.17, abs=0.03)  # 0.2 at the nodes of the field, less between them
+    assert np.abs(np.diff(logarithms, axis=2)).max() < 0.05
+    tint = logarithms - logarithms.mean(axis=3, keepdims=True)
+    assert 0.01 < tint.std() < 0.05
+    assert np.allclose(varied_light((8, 8), np.random.default_rng(0), spread=(0, 0), tint=0), 1)
+
+
+def test_recoloring_with_light_changes_places_differently():
+    photo, mask = make_photo(60, 80)
+    photo[:] = 120
+    reference = np.random.default_rng(0).integers(0, 256, (500, 3), dtype=np.uint8)
+    spreads = {}
+    for light in (0.0, 1.0):
+        options = RecoloringOptions(light_probability=light, light=(0.3, 0.3), weights={"photographic": 1})
+        recolored = recolor_foreground(photo, mask, [reference], np.random.default_rng(1), options)
+        assert np.array_equal(recolored.composite[mask == 0], photo[mask == 0])
+        spreads[light] = recolored.composite[mask == 255].std(axis=0).max()
+    assert spreads[0.0] == 0
+    assert spreads[1.0] > 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"light_probability": 1.5}, "light_probability is 1.5; expected 0 to 1"),
+        ({"harmonious_probability": -0.1}, "harmonious_probability is -0.1"),
+        ({"change": (50.0, 10.0)}, "the smaller one first"),
+        ({"light_tint": -1.0}, "light_tint is -1.0"),
+    ],
+)
+def test_impossible_options_are_named(fields, words):
+    with pytest.raises(ValueError, match=words):
+        RecoloringOptions(**fields)

