@@ -81,18 +81,20 @@ class AnnotatedImage:
         """The annotations of an augmented sample, in COCO's fields.
 
         Whole objects keep theirs as they were, cut ones get a new segmentation (RLE), area and box, and `keypoints`
-        that are covered become invisible (1); pasted ones have these, `iscrowd` 0 and `foreground`, the name of what
-        was pasted. `id` and `image_id` are the caller's.
+        that are covered become invisible (1); pasted ones have these, `iscrowd` 0, `foreground`, the name of what
+        was pasted, and `disharmony` where it was measured. `id` and `image_id` are the caller's.
 
         Args:
             before: what `sample` returned.
             after: what the transform made of it.
         """
         updated = []
-        foregrounds = iter(after["foregrounds"])
+        foregrounds, distances = iter(after["foregrounds"]), iter(after.get("disharmony", ()))
         for mask, label, origin in zip(after["masks"], after["labels"], after["origins"], strict=True):
             if origin < 0:
                 annotation: dict[str, Any] = {"category_id": int(label), "foreground": next(foregrounds)}
+                if "disharmony" in after:
+                    annotation["disharmony"] = round(next(distances), 3)
             else:
                 annotation = {"iscrowd": 0, **self.annotations[origin]}
             if origin < 0 or not np.array_equal(mask, before["masks"][origin]) or "segmentation" not in annotation:

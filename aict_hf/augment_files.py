@@ -55,7 +55,8 @@ class AugmentJob:
         category: what the foregrounds are, where their folders or metadata do not say it.
         copies: how many augmented copies of each image to make.
         keep_originals: put the images as they are before them, their files unchanged.
-        checkpoint, device, probability, objects, strengths, naive, size, seed: as for `HarmonizedCopyPaste`.
+        checkpoint, device, probability, objects, strengths, naive, max_disharmony, size, seed: as for
+            `HarmonizedCopyPaste`.
         batch_size: how many images are pasted into, and objects harmonized, at once.
         block_size: how many images are worked on before a record of them is made, or make up a shard.
     """
@@ -76,6 +77,7 @@ class AugmentJob:
     objects: tuple[int, int] = (1, 3)
     strengths: tuple[float, float] = (1.0, 1.0)
     naive: bool = False
+    max_disharmony: float | None = None
     size: tuple[float, float] = (0.15, 0.5)
     seed: int = 0
     batch_size: int = 8
@@ -93,10 +95,19 @@ class AugmentJob:
 
 @dataclass
 class AugmentReport:
-    """How many images there are now, how many were worked on before; lines for what failed and what may surprise."""
+    """What is in the folder.
+
+    Attributes:
+        written: how many images there are now.
+        earlier: how many an earlier run had worked on.
+        dropped: how many objects were left out because of `max_disharmony`.
+        failures: one line for each image that failed.
+        warnings: one line for each thing that may surprise.
+    """
 
     written: int = 0
     earlier: int = 0
+    dropped: int = 0
     failures: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -137,6 +148,7 @@ class AugmentRun:
                 objects=job.objects,
                 strengths=job.strengths,
                 naive=job.naive,
+                max_disharmony=job.max_disharmony,
                 size=job.size,
                 batch_size=job.batch_size,
                 seed=job.seed,
@@ -219,10 +231,11 @@ class AugmentRun:
         indices = self._indices(number)
         made: list[tuple[dict[str, Any], bytes]] = []
         failures: list[str] = []
+        dropped = 0
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             for start in range(0, len(indices), self.job.batch_size):
-                self._make_batch(indices[start : start + self.job.batch_size], copy, made, failures)
+                dropped += self._make_batch(indices[start : start + self.job.batch_size], copy, made, failures)
         if self.format in IMAGE_FOLDERS:
             classes = yolo_classes(self.dataset)
             for record, content in made:
@@ -242,6 +255,7 @@ class AugmentRun:
         part = {
             "images": records,
             "written": len(made),
+            "dropped": dropped,
             "failures": failures,
             "warnings": sorted({str(warning.message) for warning in caught}),
         }
@@ -271,6 +285,7 @@ class AugmentRun:
         self._write_contact_sheet()
         report = AugmentReport(
             sum(part["written"] for part in parts),
+            dropped=sum(part["dropped"] for part in parts),
             failures=[failure for part in parts for failure in part["failures"]],
             warnings=sorted({warning for part in parts for warning in part["warnings"]}),
         )
@@ -338,7 +353,9 @@ class AugmentRun:
 
     def _make_batch(
         self, indices: Sequence[int], copy: int, made: list[tuple[dict[str, Any], bytes]], failures: list[str]
-    ) -> None:
+    ) -> int:
+        """Add what becomes of these images to `made` or `failures`; the number of objects dropped from them."""
+        dropped = 0
         images, befores = [], []
         for index in indices:
             try:
@@ -359,6 +376,7 @@ class AugmentRun:
             if isinstance(after, Exception):
                 failures.append(_failure(image.name, after))
                 continue
+            dropped += len(after.get("dropped", ()))
             name = self._output_name(image.name, copy)
             if copy == 0:
                 after = after | {"origins": np.arange(len(before["masks"])), "foregrounds": []}
@@ -375,6 +393,7 @@ class AugmentRun:
                 record["augmented_from"] = image.name
             record["annotations"] = image.updated_annotations(before, after)
             made.append((record, content))
+        return dropped
 
     def _alone(self, before: Mapping[str, Any], copy: int) -> Any:
         """The augmented sample, or the exception in its place."""

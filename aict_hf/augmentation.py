@@ -10,6 +10,7 @@ was: what is pasted beside it has no say in its colours, and all objects of a ba
 Source: Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation" (CVPR 2021).
 """
 
+import math
 import os
 import sys
 import warnings
@@ -228,7 +229,8 @@ class HarmonizedCopyPaste:
     areas are recomputed; those left with less than `min_visible` of their pixels, and those that had none, are dropped.
     Pasted objects come last, with `iscrowd` 0 and masks of the value that the others have. Two keys are added:
     `origins`, int64 (N,), each object's index in the sample before, -1 for pasted ones, and `foregrounds`, the names of
-    the pasted ones.
+    the pasted ones. With `max_disharmony` there are two more: `disharmony`, a number for each pasted one, and
+    `dropped`, the names of those that were left out.
 
     Foregrounds are scaled to fit, so they may be larger than the image. One that cannot be read is passed over with a
     warning. Objects that find no free place are left out.
@@ -245,6 +247,8 @@ class HarmonizedCopyPaste:
         objects: fewest and most objects, drawn uniformly.
         strengths: range of the share of the colour change that is applied, drawn for each object.
         naive: paste without harmonizing, as a baseline; everything else comes out the same.
+        max_disharmony: leave out objects whose colours would have to change by more than this to fit
+            (`AICTImageProcessor.disharmony`, CIEDE2000); None pastes all.
         size, rotation, flip: as in `compositing.draw_placement`.
         max_scale: most that a foreground is magnified, so that it is not blurred beside the photo.
         feather: width of the soft edge in pixels, as in `compositing.paste`.
@@ -267,6 +271,7 @@ class HarmonizedCopyPaste:
         objects: tuple[int, int] = (1, 3),
         strengths: tuple[float, float] = (1.0, 1.0),
         naive: bool = False,
+        max_disharmony: float | None = None,
         size: tuple[float, float] | np.ndarray = (0.15, 0.5),
         rotation: tuple[float, float] = (-10.0, 10.0),
         flip: float = 0.5,
@@ -286,6 +291,8 @@ class HarmonizedCopyPaste:
             raise ValueError(f"objects is {objects}; expected the fewest and the most, 0 or more")
         if not 0 <= strengths[0] <= strengths[1] <= 1:
             raise ValueError(f"strengths is {strengths}; expected a range within 0 to 1")
+        if max_disharmony is not None and not max_disharmony >= 0:
+            raise ValueError(f"max_disharmony is {max_disharmony}; expected 0 or more")
         if max_scale <= 0 or batch_size < 1:
             raise ValueError(f"max_scale is {max_scale} and batch_size {batch_size}; expected more than 0")
         sizes = np.asarray(size, float)
@@ -298,6 +305,7 @@ class HarmonizedCopyPaste:
             raise ValueError(f"labels lacks {', '.join(sorted(unknown))}, which the foregrounds have; add them")
         self.foregrounds, self.labels, self.checkpoint, self.device = foregrounds, dict(labels), checkpoint, device
         self.probability, self.objects, self.strengths, self.naive = probability, objects, strengths, naive
+        self.max_disharmony = max_disharmony
         self.size, self.rotation, self.flip, self.max_scale = sizes, rotation, flip, max_scale
         self.feather, self.min_visible = feather, min_visible
         self.box_format, self.batch_size, self.seed, self.epoch = box_format, batch_size, seed, 0
@@ -406,8 +414,8 @@ class HarmonizedCopyPaste:
 
     @torch.inference_mode()
     def _harmonize(self, pasted: Sequence["_Pasted"]) -> None:
-        """Replace the composites by harmonized ones."""
-        if self.naive or not pasted:
+        """Replace the composites by harmonized ones, and measure their disharmony where it counts."""
+        if not pasted or (self.naive and self.max_disharmony is None):
             return
         if self._network is None:
             given = self.checkpoint
@@ -418,13 +426,21 @@ class HarmonizedCopyPaste:
             images, masks = [one.image for one in batch], [one.mask for one in batch]
             inputs = processor(images, masks, input_data_format="channels_last", return_tensors="pt").to(model.device)
             outputs = model(**inputs, return_harmonized=False)
+            if self.max_disharmony is not None:
+                distances = processor.disharmony(outputs, images, masks, input_data_format="channels_last")
+                for one, distance in zip(batch, distances, strict=True):
+                    one.disharmony = distance
+            if self.naive:
+                continue
             for one, knots, color_lut in zip(batch, outputs.knots, outputs.color_lut, strict=True):
                 composite = torch.from_numpy(one.image).permute(2, 0, 1)[None].to(knots.device)
                 mask = torch.from_numpy(one.mask)[None, None].to(knots.device)
                 harmonized = apply_luts(composite, mask, knots[None], color_lut[None], strength=one.strength)
                 one.image = harmonized[0].permute(1, 2, 0).cpu().numpy()
 
-    def _augmented(self, sample: Mapping[str, Any], image: np.ndarray, pasted: Sequence["_Pasted"]) -> dict[str, Any]:
+    def _augmented(self, sample: Mapping[str, Any], image: np.ndarray, drawn: Sequence["_Pasted"]) -> dict[str, Any]:
+        limit = math.inf if self.max_disharmony is None else self.max_disharmony
+        pasted = [one for one in drawn if one.disharmony <= limit]
         result = image.copy()
         owner = np.full(image.shape[:2], -1)
         for index, one in enumerate(pasted):
@@ -462,6 +478,9 @@ class HarmonizedCopyPaste:
             augmented[name] = _like(value, sample[name])
         augmented["origins"] = np.concatenate([kept, np.full(len(new), -1)])
         augmented["foregrounds"] = [one.foreground.name for one in pasted]
+        if self.max_disharmony is not None:
+            augmented["disharmony"] = [one.disharmony for one in pasted]
+            augmented["dropped"] = [one.foreground.name for one in drawn if one.disharmony > limit]
         return augmented
 
 
@@ -474,6 +493,7 @@ class _Pasted:
     box: tuple[int, int, int, int]
     foreground: Foreground
     strength: float
+    disharmony: float = 0.0
 
 
 def _touches_border(annotation: Mapping[str, Any], record: Mapping[str, Any]) -> bool:

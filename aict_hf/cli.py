@@ -86,13 +86,19 @@ def harmonize(
     engine: EngineOption = Engine.local,
     workers: Annotated[int, typer.Option(min=1, help="With Ray: how many networks work on a folder.")] = 1,
     gpus_per_worker: GpusOption = 0.0,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a CSV with size, mask area, disharmony and time of each file.", show_default=False),
+    ] = None,
 ) -> None:
     """Harmonize one composite, or a folder of them (finished ones are skipped, so it can be resumed)."""
-    from .harmonize_files import Job, check_output, find_jobs, harmonize_files
+    from .harmonize_files import Job, check_output, find_jobs, harmonize_files, write_report
     from .pretrained import load_checkpoint
 
     if output is None:
         raise InputError("--output is missing; say where to write with -o")
+    if report is not None:
+        _check_table(report)
     if composite.is_dir():
         if masks is None or mask is not None:
             raise InputError(f"{composite}: is a folder; give the folder of its masks with --masks")
@@ -120,6 +126,7 @@ def harmonize(
         "batch_size": batch_size,
         "max_megapixels": max_megapixels,
         "skip_existing": composite.is_dir() and not overwrite,
+        "measure": report is not None,
         "warn": lambda message: _say(f"warning: {message}"),
         "progress": sys.stderr.isatty(),
     }
@@ -128,17 +135,77 @@ def harmonize(
             from .ray_engine import harmonize_with_ray
 
             options |= {"workers": workers, "gpus_per_worker": gpus_per_worker}
-            report = harmonize_with_ray(jobs, model, device=_worker_device(device, gpus_per_worker), **options)
+            done = harmonize_with_ray(jobs, model, device=_worker_device(device, gpus_per_worker), **options)
         else:
-            report = harmonize_files(jobs, *load_checkpoint(model, device=_device(device)), **options)
+            done = harmonize_files(jobs, *load_checkpoint(model, device=_device(device)), **options)
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to go on")
         raise typer.Exit(130) from None
-    failures += report.failures
+    failures += done.failures
     for failure in failures:
         _say(f"error: {failure}")
     if composite.is_dir():
-        _say(f"{report.written} written, {report.skipped} skipped as finished, {len(failures)} failed")
+        _say(f"{done.written} written, {done.skipped} skipped as finished, {len(failures)} failed")
+    if report is not None:
+        write_report(report, done.files)
+        if done.skipped:
+            _say(f"{report}: lists the {len(done.files)} files of this run, not the {done.skipped} skipped ones")
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    composite: Annotated[Path, typer.Argument(help="A composite, or a folder of them.")],
+    mask: MaskArgument = None,
+    masks: Annotated[Path | None, typer.Option(help="The folder of masks, with a folder of composites.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV too.", show_default=False)] = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Composites that are worked on at once.")] = 4,
+    max_megapixels: MaxMegapixelsOption = DEFAULT_MAX_MEGAPIXELS,
+) -> None:
+    """List composites by how badly their foreground's colours fit, the worst first.
+
+    The figure is the mean CIEDE2000 between the foreground and its harmonized colours: 0 fits, 5 is plain to see.
+    """
+    from .harmonize_files import Job, find_jobs, harmonize_files, write_report
+    from .pretrained import load_checkpoint
+
+    if output is not None:
+        _check_table(output)
+    if composite.is_dir():
+        if masks is None or mask is not None:
+            raise InputError(f"{composite}: is a folder; give the folder of its masks with --masks")
+        jobs, failures = find_jobs(composite, masks, None)
+    elif masks is not None:
+        raise InputError("--masks goes with a folder of composites; give the one mask as the second argument")
+    elif not composite.exists():
+        raise InputError(f"{composite}: no such file; check the path")
+    else:
+        jobs, failures = [Job(composite, mask, None)], []
+    try:
+        done = harmonize_files(
+            jobs,
+            *load_checkpoint(model, device=_device(device)),
+            batch_size=batch_size,
+            max_megapixels=max_megapixels,
+            measure=True,
+            warn=lambda message: _say(f"warning: {message}"),
+            progress=sys.stderr.isatty(),
+        )
+    except KeyboardInterrupt:
+        _say("interrupted; no scores were written")
+        raise typer.Exit(130) from None
+    ranked = sorted(done.files, key=lambda file: -1.0 if file.disharmony is None else file.disharmony, reverse=True)
+    for file in ranked:
+        if file.disharmony is not None:
+            typer.echo(f"{file.disharmony:6.2f}  {file.composite}")
+    if output is not None:
+        write_report(output, ranked)
+    failures += done.failures
+    for failure in failures:
+        _say(f"error: {failure}")
     if failures:
         raise typer.Exit(1)
 
@@ -256,6 +323,12 @@ def augment(
         str, typer.Option(metavar="MIN,MAX", help="Their longer side as a share of the image's shorter one.")
     ] = "0.15,0.5",
     naive: NaiveOption = False,
+    max_disharmony: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Leave out objects whose colours are further from fitting (CIEDE2000).", show_default="all stay"
+        ),
+    ] = None,
     model: ModelOption = None,
     device: DeviceOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images that are worked on at once.")] = 8,
@@ -288,6 +361,7 @@ def augment(
         objects=(fewest, most),
         strengths=_numbers(strengths, "--strengths", float),
         naive=naive,
+        max_disharmony=max_disharmony,
         size=_numbers(size, "--size", float),
         seed=seed,
         batch_size=batch_size,
@@ -309,6 +383,8 @@ def augment(
         _say(f"warning: {warning}")
     for failure in report.failures:
         _say(f"error: {failure}")
+    if max_disharmony is not None:
+        _say(f"{report.dropped} objects left out, with a disharmony above {max_disharmony:g}")
     _say(f"{report.written} images in {output} ({report.earlier} worked on earlier), {len(report.failures)} failed")
     if report.failures:
         raise typer.Exit(1)
@@ -477,6 +553,14 @@ def _device(name: str | None):
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {name} cannot be used ({reason}); leave it out or say cpu") from error
     return chosen
+
+
+def _check_table(path: Path) -> None:
+    """Refuse the name of a table before the work whose figures it is to hold."""
+    if path.suffix.lower() != ".csv":
+        raise InputError(f"{path}: is no name of a table; expected one that ends in .csv")
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path}: cannot be written; expected a file name in a folder that exists")
 
 
 def _worker_device(name: str | None, gpus_per_worker: float) -> str:

@@ -1,7 +1,7 @@
 """Image processor of AICT: photos and masks of any kind to the network's inputs, and its LUTs back onto the photos."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,12 @@ from torch import Tensor
 from transformers.image_processing_base import ImageProcessingMixin  # noqa: F401  diffusers looks for it here
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
-from .lut import FULL_SCALE, apply_luts, to_unit
+from .color_difference import ciede2000, rgb_to_lab
+from .lut import FULL_SCALE, apply_luts, sample_luts, to_unit
 
 ImageLike = Image.Image | np.ndarray | Tensor | str | os.PathLike
 
+DISHARMONY_PIXELS = 2**16
 RESIZE_BITS = 11  # OpenCV resizes uint8 images with weights of 11 bits
 
 
@@ -107,12 +109,8 @@ class AICTImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: as `preprocess`; or if `outputs` is for another number of images.
         """
-        pairs = pair_images(composites, masks)
-        if len(pairs) != len(outputs.knots):
-            raise ValueError(f"outputs holds {len(outputs.knots)} images, composites {len(pairs)}; pass the same ones")
         results = []
-        for (image, given_mask), knots, color_lut in zip(pairs, outputs.knots, outputs.color_lut, strict=True):
-            photo, foreground = open_image(image), open_image(given_mask)
+        for photo, foreground, knots, color_lut in _opened(outputs, composites, masks):
             rgb, mask = photo_tensors(photo, foreground, input_data_format)
             device = knots.device
             harmonized = apply_luts(
@@ -121,6 +119,57 @@ class AICTImageProcessor(BaseImageProcessor):
             changed = (mask > 0) if strength > 0 else torch.zeros_like(mask, dtype=torch.bool)
             results.append(_put_back(photo, harmonized, changed, input_data_format))
         return results
+
+    @torch.no_grad()
+    def disharmony(
+        self,
+        outputs: Any,
+        composites: ImageLike | Sequence[ImageLike],
+        masks: ImageLike | Sequence[ImageLike | None] | None = None,
+        *,
+        input_data_format: str | None = None,
+    ) -> list[float]:
+        """How far the foreground's colours are from where the network would put them; nothing is changed.
+
+        Args:
+            outputs: what `AICTModel` returned for `composites` and `masks` (`knots` and `color_lut` are read).
+            composites, masks, input_data_format: as for `post_process_harmonization`.
+        Returns:
+            for each composite the mean CIEDE2000 between its foreground and the full-strength result, weighted by the
+            mask: 0 fits, 5 is plain to see. Photos larger than 65 536 foreground pixels are measured at that many,
+            evenly spaced. 0 where the mask has no foreground. Colours are taken to be sRGB.
+        Raises:
+            ValueError: as `post_process_harmonization`.
+        """
+        distances = []
+        for photo, foreground, knots, color_lut in _opened(outputs, composites, masks):
+            rgb, mask = photo_tensors(photo, foreground, input_data_format)
+            height, width = mask.shape[1:]
+            inside = mask.flatten().nonzero()[:, 0]
+            if len(inside) == 0:
+                distances.append(0.0)
+                continue
+            if len(inside) > DISHARMONY_PIXELS:
+                inside = inside[torch.linspace(0, len(inside) - 1, DISHARMONY_PIXELS, dtype=torch.float64).long()]
+            row, column = inside // width, inside % width
+            x, y = column * (2 / max(width - 1, 1)) - 1, row * (2 / max(height - 1, 1)) - 1
+            positions = torch.stack([x, y], dim=-1)[None].float().to(knots.device)
+            colors, weight = to_unit(rgb[:, row, column])[None].float(), to_unit(mask[0, row, column]).float()
+            colors, weight = colors.to(knots.device), weight.to(knots.device)
+            changed = sample_luts(colors, positions, knots[None].float(), color_lut[None].float())
+            result = weight * changed + (1 - weight) * colors
+            difference = ciede2000(rgb_to_lab(colors), rgb_to_lab(result))[0]
+            distances.append(float((weight * difference).sum() / weight.sum()))
+        return distances
+
+
+def _opened(outputs: Any, composites: Any, masks: Any) -> Iterator[tuple[Any, Any, Tensor, Tensor]]:
+    """Each photo and mask, opened, with its knots and color_lut."""
+    pairs = pair_images(composites, masks)
+    if len(pairs) != len(outputs.knots):
+        raise ValueError(f"outputs holds {len(outputs.knots)} images, composites {len(pairs)}; pass the same ones")
+    for (image, mask), knots, color_lut in zip(pairs, outputs.knots, outputs.color_lut, strict=True):
+        yield open_image(image), open_image(mask), knots, color_lut
 
 
 def pair_images(

@@ -8,7 +8,7 @@ strip.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -56,6 +56,15 @@ def is_large_tiff(composite: Path, mask: Path | None, output: Path) -> bool:
     )
 
 
+class LargeResult(NamedTuple):
+    """What harmonizing a large photo tells: its size, the mask's mean (0 to 1), the disharmony of its small copy."""
+
+    width: int
+    height: int
+    mask_area: float
+    disharmony: float
+
+
 @torch.inference_mode()
 def harmonize_large_tiff(
     composite: Path,
@@ -68,7 +77,7 @@ def harmonize_large_tiff(
     invert_mask: bool = False,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     progress: bool = False,
-) -> bool:
+) -> LargeResult:
     """Harmonize a TIFF file of any size; the result is a tiled TIFF, deflate, with the photo's colour profile and EXIF.
 
     A result over 4 GiB is written without EXIF, which has no room for so far an offset.
@@ -81,7 +90,7 @@ def harmonize_large_tiff(
         max_megapixels: refuse larger images; no question of memory here.
         progress: show progress bars.
     Returns:
-        whether the mask has any foreground; the file is written either way.
+        what is known of the photo; the file is written even where the mask has no foreground.
     Raises:
         InputError: if a file is damaged or too large, or the output cannot be written.
     """
@@ -95,12 +104,12 @@ def harmonize_large_tiff(
     shape = (processor.size["height"], processor.size["width"])
     kept = sampled_rows(height, shape[0])
     wanted = kept.numpy()
-    lines, mask_lines, any_foreground = [], [], False
+    lines, mask_lines, foreground_sum = [], [], 0
     for top, pixels, weights in _strips(composite, mask, invert_mask, "reading", progress):
         inside = wanted[(wanted >= top) & (wanted < top + len(pixels))] - top
         lines.append(pixels[inside, :, :3])
         mask_lines.append(weights[inside])
-        any_foreground |= bool(weights.any())
+        foreground_sum += int(weights.sum(dtype=np.int64))
     rows = {"kept_rows": kept, "full_height": height}
     image = resize_image(torch.from_numpy(np.concatenate(lines)).permute(2, 0, 1), shape, **rows).float() / 255
     small_mask = resize_mask(torch.from_numpy(np.concatenate(mask_lines))[None], shape, **rows)
@@ -139,7 +148,8 @@ def harmonize_large_tiff(
         )
         if exif and partial.stat().st_size <= MAX_EXIF_FILE:
             append_exif(partial, exif)
-    return any_foreground
+    [disharmony] = processor.disharmony(outputs, image[None], small_mask[None])
+    return LargeResult(width, height, foreground_sum / (255 * width * height), disharmony)
 
 
 def _strips(

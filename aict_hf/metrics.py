@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from .color_difference import ciede2000, rgb_to_lab
+
 LEAST_MSE = 1e-6  # identical images would have an infinite PSNR, and so any average they are part of
 
 
@@ -24,6 +26,7 @@ class HarmonizationMetrics:
         psnr: 10 log10(255^2 / mse), in dB; at most 108, where mse is below 1e-6.
         ssim: structural similarity (Gaussian window of 11 pixels, sigma 1.5, data range 255) of the result over the
             real background and the real photo; 1 is equal.
+        ciede2000: mean colour difference over the foreground, weighted by the mask; about 1 is just visible.
         foreground_ratio: the mask's mean, 0 to 1.
     """
 
@@ -31,6 +34,7 @@ class HarmonizationMetrics:
     fmse: float
     psnr: float
     ssim: float
+    ciede2000: float
     foreground_ratio: float
 
 
@@ -64,8 +68,18 @@ def harmonization_metrics(result: Tensor, real: Tensor, mask: Tensor) -> Harmoni
         fmse=(error / (3 * weight.sum() + 1e-6)).item(),
         psnr=10 * math.log10(255**2 / max(mse, LEAST_MSE)),
         ssim=ssim.item(),
+        ciede2000=_foreground_ciede2000(result, real, weight),
         foreground_ratio=weight.mean().item(),
     )
+
+
+def _foreground_ciede2000(result: Tensor, real: Tensor, weight: Tensor) -> float:
+    inside = weight[0] > 0
+    if not inside.any():
+        return 0.0
+    share = weight[0][inside]
+    ours, truth = (rgb_to_lab(image[:, inside].double() / 255) for image in (result, real))
+    return ((share * ciede2000(ours, truth)).sum() / share.sum()).item()
 
 
 __all__ = ["HarmonizationMetrics", "harmonization_metrics"]

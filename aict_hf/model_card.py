@@ -14,6 +14,7 @@ METHODS = ("composite", "Reinhard to background", "histogram to background")
 METRICS = {
     "fmse": "fMSE",
     "of_composite": "of the composite's",
+    "ciede2000": "CIEDE2000",
     "not_worse": "not worse",
     "no_harm": "no harm",
     "drift": "drift",

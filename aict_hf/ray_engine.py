@@ -16,10 +16,11 @@ alone; `ray job submit -- aict augment ...` does for a cluster elsewhere. Give a
 or GPUs times what fits into one.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from tqdm import tqdm
 
 from .augment_files import AugmentJob, AugmentReport, AugmentRun
 from .errors import InputError
-from .harmonize_files import Job, Report, harmonize_files
+from .harmonize_files import FileReport, Job, Report, harmonize_files
 from .pretrained import load_checkpoint
 
 MOST_UNITS = 4096  # that the work is cut into: each costs Ray some bookkeeping
@@ -81,13 +82,13 @@ def harmonize_with_ray(
         InputError: if the checkpoint cannot be loaded, or Ray is not installed or gives up.
     """
     load_checkpoint(checkpoint)  # here, where its errors are one line
-    todo = [job for job in jobs if not (skip_existing and job.output.is_file())]
+    todo = [job for job in jobs if not (skip_existing and job.output is not None and job.output.is_file())]
     report = Report(skipped=len(jobs) - len(todo))
     rows = [
         {
             "composite": str(job.composite.absolute()),
             "mask": "" if job.mask is None else str(job.mask.absolute()),
-            "output": str(job.output.absolute()),
+            "output": "" if job.output is None else str(job.output.absolute()),
         }
         for job in todo
     ]
@@ -96,6 +97,7 @@ def harmonize_with_ray(
         for row in _mapped(rows, options.get("batch_size", 4), _Harmonizer, arguments, workers, gpus_per_worker):
             report.written += row["written"]
             report.failures += list(row["failures"])
+            report.files += [FileReport(**file) for file in json.loads(row["files"])]
             for message in row["warnings"]:
                 warn(message)
             bar.update(row["images"])
@@ -124,11 +126,12 @@ class _Harmonizer:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         warnings: list[str] = []
         jobs = [
-            Job(Path(composite), Path(mask) if mask else None, Path(output))
+            Job(Path(composite), Path(mask) if mask else None, Path(output) if output else None)
             for composite, mask, output in zip(batch["composite"], batch["mask"], batch["output"], strict=True)
         ]
         report = harmonize_files(jobs, *self.network, warn=warnings.append, **self.options)
-        row = {"written": report.written, "failures": report.failures, "warnings": warnings, "images": len(jobs)}
+        row: dict[str, Any] = {"written": report.written, "failures": report.failures, "warnings": warnings}
+        row |= {"images": len(jobs), "files": json.dumps([asdict(file) for file in report.files])}
         return {name: [value] for name, value in row.items()}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 import numpy as np
-from harmonizer import Looked, look, mask_of, packed, recolored, unpacked
+from harmonizer import Looked, fit_in_words, look, mask_of, packed, recolored, unpacked
 from PIL import Image
 from uploads import (
     LIFETIME,
@@ -126,7 +126,8 @@ def run(
     stem = uploaded(photo_file, "photo").stem
     looked = Looked(str(photo_file), packed(mask), maps, shown(photo, f"{stem}_before"))
     pictures, told = show_result(photo, mask, looked, strength)
-    told = f"{photo.size[0]} x {photo.size[1]} pixels; network {seen:.2f} s, {told}"
+    fit = fit_in_words(photo, mask, maps)
+    told = f"{fit} {photo.size[0]} x {photo.size[1]} pixels; network {seen:.2f} s, {told}"
     return pictures, looked, told, mask_overlay(photo, mask), gr.DownloadButton(visible=False)
 
 

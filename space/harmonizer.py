@@ -1,6 +1,7 @@
 """What every tab does with a photo: one look at the network, then the LUTs at any strength."""
 
 import io
+import math
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,15 @@ except ImportError:
 
     def GPU(function):  # noqa: N802  its name on ZeroGPU
         return function
+
+
+# Below these differences (CIEDE2000) the colours of an object ...
+FITS = (
+    (3.0, "fit the photo already"),
+    (6.0, "are a little off"),
+    (12.0, "are clearly off"),
+    (math.inf, "are far off"),
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,13 @@ def look(photo: ImageFile, mask: np.ndarray) -> AICTOutput:
     inputs = checkpoint()[1](photo.pixels, mask, return_tensors="pt")
     intervals, knots, color_lut = _predict_maps(inputs["pixel_values"], inputs["mask"])
     return AICTOutput(sampling_intervals=intervals, knots=knots, color_lut=color_lut)
+
+
+def fit_in_words(photo: ImageFile, mask: np.ndarray, maps: AICTOutput) -> str:
+    """How well the object's colours fit, as a sentence with its figure (`AICTImageProcessor.disharmony`)."""
+    [distance] = checkpoint()[1].disharmony(maps, [photo.pixels], [mask])
+    words = next(words for limit, words in FITS if distance < limit)
+    return f"The object's colours {words} (difference {distance:.1f})."
 
 
 def recolored(photo: ImageFile, mask: np.ndarray, maps: AICTOutput, strength: float) -> ImageFile:

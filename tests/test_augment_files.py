@@ -446,3 +446,18 @@ def test_originals_that_look_like_copies_are_refused(job, tmp_path):
     AugmentRun(naive(job)).start()
     with pytest.raises(InputError, match=r"two images would be written as 0_aug2.jpg; rename one"):
         AugmentRun(naive(job, keep_originals=True, output=str(tmp_path / "kept"))).start()
+
+
+def test_objects_over_the_limit_are_counted_and_the_others_carry_their_disharmony(job, tmp_path):
+    whole = augment_files(replace(job, max_disharmony=1000.0))
+    assert whole.dropped == 0
+    records = json.loads((tmp_path / "out" / "annotations.json").read_text())["annotations"]
+    distances = sorted(record["disharmony"] for record in records if "foreground" in record)
+    limit = distances[len(distances) // 2]
+    part = augment_files(replace(job, max_disharmony=limit, output=str(tmp_path / "part")))
+    assert part.dropped == sum(distance > limit for distance in distances) > 0
+    records = json.loads((tmp_path / "part" / "annotations.json").read_text())["annotations"]
+    kept = sorted(record["disharmony"] for record in records if "foreground" in record)
+    assert kept == [distance for distance in distances if distance <= limit]
+    again = augment_files(replace(job, max_disharmony=limit, output=str(tmp_path / "part")))
+    assert again.dropped == part.dropped

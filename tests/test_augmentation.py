@@ -342,6 +342,8 @@ def test_bad_samples_are_refused(transform, change, words):
         ({"strengths": (0.5, 1.5)}, "strengths is"),
         ({"box_format": "yxyx"}, "box_format is 'yxyx'; expected one of"),
         ({"batch_size": 0}, "batch_size 0"),
+        ({"max_disharmony": -1.0}, "max_disharmony is -1.0; expected 0 or more"),
+        ({"max_disharmony": float("nan")}, "max_disharmony is nan"),
         ({"bank": []}, "no foregrounds to paste"),
     ],
 )
@@ -437,3 +439,32 @@ def test_foregrounds_that_cannot_be_read_are_passed_over(tmp_path, transform):
         warnings.simplefilter("ignore")
         results = [transform(ForegroundBank.from_folder(tmp_path), objects=(1, 1))(make_sample(n)) for n in range(8)]
     assert all(result["foregrounds"] == ["kite/good.png"] for result in results)
+
+
+def test_objects_that_fit_too_badly_are_left_out(transform):
+    samples = [make_sample(number) for number in range(6)]
+    every = transform(objects=(2, 2), seed=3, max_disharmony=1000)(samples)
+    distances = sorted(distance for result in every for distance in result["disharmony"])
+    assert len(distances) == 12
+    assert all(result["dropped"] == [] for result in every)
+    limit = distances[6]
+    some = transform(objects=(2, 2), seed=3, max_disharmony=limit)(samples)
+    for whole, part, sample in zip(every, some, samples, strict=True):
+        kept = [distance <= limit for distance in whole["disharmony"]]
+        names = np.array(whole["foregrounds"])
+        assert part["foregrounds"] == names[kept].tolist()
+        assert part["dropped"] == names[~np.array(kept)].tolist()
+        assert len(part["disharmony"]) == (part["origins"] == -1).sum() == sum(kept)
+        if not any(kept):
+            assert np.array_equal(part["image"], sample["image"])
+    assert 0 < sum(len(result["dropped"]) for result in some) < 12
+
+
+def test_the_disharmony_of_naive_pastes_is_measured_too(transform):
+    options = {"objects": (2, 2), "seed": 3, "max_disharmony": 1000}
+    naive, harmonized = (transform(**options, naive=flag)(make_sample()) for flag in (True, False))
+    assert naive["disharmony"] == harmonized["disharmony"]
+    assert equal(
+        transform(objects=(2, 2), seed=3, naive=True)(make_sample()),
+        {name: value for name, value in naive.items() if name not in ("disharmony", "dropped")},
+    )

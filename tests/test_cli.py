@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import signal
@@ -353,3 +354,79 @@ def test_both_engines_of_both_commands_do_the_same(files):
         assert (files / f"local_{name}").read_bytes() == (files / f"ray_{name}").read_bytes()
     here, there = (pixels(f"{engine}_harmonized/a.png").astype(int) for engine in ("local", "ray"))
     assert np.abs(here - there).max() <= 1  # with another number of threads
+
+
+def two_composites(files):
+    """A folder of a composite that fits, one that does not, and one that is no image, with their masks."""
+    photo, mask = make_photo()
+    tinted = np.where(mask[..., None] > 0, photo * np.array([1.0, 0.4, 0.2]), photo).astype(np.uint8)
+    for folder in ("photos", "masks"):
+        (files / folder).mkdir()
+    for name, pixels_ in (("fits", photo), ("tinted", tinted)):
+        Image.fromarray(pixels_).save(files / "photos" / f"{name}.png")
+        Image.fromarray(mask).save(files / "masks" / f"{name}.png")
+    (files / "photos" / "broken.png").write_bytes(b"no image")
+    Image.fromarray(mask).save(files / "masks" / "broken.png")
+
+
+def test_score_lists_the_worst_first_and_writes_nothing_else(files, run):
+    two_composites(files)
+    before = set(files.rglob("*"))
+    code, err, out = run("score", "photos", "--masks", "masks", "-o", "scores.csv")
+    assert code == 1
+    assert "photos/broken.png: is not an image" in err
+    lines = [line.split() for line in out.splitlines()]
+    assert len(lines) == 2
+    assert float(lines[0][0]) > float(lines[1][0])
+    assert set(files.rglob("*")) - before == {files / "scores.csv"}
+    with (files / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["composite"] for row in rows] == [lines[0][1], lines[1][1], "photos/broken.png"]
+    assert float(rows[0]["disharmony"]) == pytest.approx(float(lines[0][0]), abs=0.01)
+    code, err, out = run("score", lines[0][1], "masks/tinted.png")
+    assert (code, err) == (0, "")
+    assert out.split()[0] == lines[0][0]
+
+
+def test_harmonize_reports_each_file(files, run):
+    two_composites(files)
+    command = ("harmonize", "photos", "--masks", "masks", "-o", "out", "--report", "report.csv")
+    assert run(*command)[0] == 1
+    with (files / "report.csv").open(newline="") as file:
+        rows = {row["composite"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"photos/fits.png", "photos/tinted.png", "photos/broken.png"}
+    assert rows["photos/tinted.png"]["output"] == "out/tinted.png"
+    assert "is not an image" in rows["photos/broken.png"]["error"]
+    _, err, _ = run(*command)
+    assert "report.csv: lists the 1 files of this run, not the 2 skipped ones" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["score", "photos"], "give the folder of its masks with --masks"),
+        (["score", "nowhere.png", "mask.png"], "nowhere.png: no such file"),
+        (["score", "photo.png", "mask.png", "--masks", "masks"], "--masks goes with a folder"),
+        (["score", "photo.png", "mask.png", "-o", "scores.txt"], "scores.txt: is no name of a table"),
+        (["score", "photo.png", "mask.png", "-o", "nowhere/scores.csv"], "cannot be written"),
+        (["harmonize", "photo.png", "mask.png", "-o", "out.png", "--report", "out.png"], "is no name of a table"),
+        (["score", "photo.png"], "no mask was given"),
+    ],
+)
+def test_scores_refuse_bad_input_in_one_line(files, run, arguments, words):
+    (files / "photos").mkdir()
+    before = set(files.rglob("*"))
+    code, err, out = run(*arguments)
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert words in err
+    assert set(files.rglob("*")) == before
+
+
+def test_augment_says_how_many_objects_fit_too_badly(files, run):
+    write_coco_dataset(files / "in")
+    write_cutouts(files / "cutouts")
+    command = ("augment", "in/annotations.json", "out", "--foregrounds", "cutouts", "--objects", "1,1")
+    code, err, _ = run(*command, "--max-disharmony", "0")
+    assert code == 0
+    assert "aict: 4 objects left out, with a disharmony above 0\n" in err

@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ from conftest import make_photo
 from PIL import Image
 
 from aict_hf.errors import InputError
-from aict_hf.harmonize_files import Job, check_output, find_jobs, harmonize_files
+from aict_hf.harmonize_files import Job, check_output, find_jobs, harmonize_files, write_report
 
 
 @pytest.fixture
@@ -208,3 +209,34 @@ def test_outputs_that_cannot_be_are_refused(tmp_path, output, words):
         check_output(
             Job(tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / Path(output.format(name=tmp_path.name)))
         )
+
+
+def test_the_report_says_what_each_file_was(folders, model, processor, tmp_path):
+    jobs, _ = find_jobs(*folders)
+    jobs[1].composite.write_bytes(b"no image")
+    report = harmonize_files(jobs, model, processor, measure=True)
+    write_report(tmp_path / "report.csv", report.files)
+    with (tmp_path / "report.csv").open(newline="") as file:
+        rows = {Path(row["composite"]).name: row for row in csv.DictReader(file)}
+    assert set(rows) == {"a.png", "b0001_1_4.jpg", "c.bmp"}
+    assert "b0001_1_4.jpg: is not an image" in rows["b0001_1_4.jpg"]["error"]
+    assert rows["b0001_1_4.jpg"]["disharmony"] == ""
+    row = rows["a.png"]
+    assert (row["width"], row["height"], row["error"]) == ("56", "40", "")
+    assert (Path(row["mask"]), Path(row["output"])) == (jobs[0].mask, jobs[0].output)
+    mask = np.asarray(Image.open(jobs[0].mask)) / 255
+    assert float(row["mask_area"]) == pytest.approx(mask.mean(), abs=1e-3)
+    assert float(row["seconds"]) > 0
+    photo = np.asarray(Image.open(jobs[0].composite))
+    outputs = model(**processor(photo, mask, return_tensors="pt"))
+    assert float(row["disharmony"]) == pytest.approx(processor.disharmony(outputs, photo, mask)[0], abs=1e-3)
+
+
+def test_measuring_alone_writes_nothing(folders, model, processor):
+    jobs, failures = find_jobs(*folders[:2], None)
+    assert [job.output for job in jobs] == [None] * 3
+    assert failures == []
+    report = harmonize_files(jobs, model, processor, measure=True, skip_existing=True)
+    assert (report.written, report.skipped, report.failures) == (3, 0, [])
+    assert all(file.disharmony > 0 and file.output == "" for file in report.files)
+    assert list(folders[2].iterdir()) == []

@@ -81,6 +81,10 @@ def test_harmonize_files_takes_this_way_for_large_tiffs(model, processor, tmp_pa
     jobs = [Job(composite, tmp_path / name, tmp_path / f"out_{name}") for name in ("mask.tif", "empty.tif")]
     report = harmonize_files(jobs, model, processor, warn=warnings.append)
     assert (report.written, report.failures) == (2, [])
+    assert [(file.width, file.height) for file in report.files] == [(250, 180)] * 2
+    assert report.files[0].mask_area == pytest.approx(tifffile.imread(tmp_path / "mask.tif").mean() / 255)
+    assert report.files[0].disharmony > 1
+    assert (report.files[1].mask_area, report.files[1].disharmony) == (0, 0)
     assert len(warnings) == 1
     assert "empty.tif: the mask has no foreground" in warnings[0]
     assert np.array_equal(tifffile.imread(tmp_path / "out_empty.tif"), photo)

@@ -9,7 +9,11 @@ import aict_hf
 
 PACKAGE = Path(aict_hf.__file__).parent
 LUT_FILES = {"lut", "lut_numba", "lut_positions", "lut_triton"}
-CHECKPOINT_FILES = {"configuration_aict", "image_processing_aict", "modeling_aict", "pipeline_aict", *LUT_FILES}
+CHECKPOINT_FILES = {
+    *("backbone_efficientnet", "configuration_aict", "modeling_aict", "pipeline_aict"),
+    *("color_difference", "image_processing_aict"),
+    *LUT_FILES,
+}
 OPTIONAL = {"numba", "triton"}  # imported where they are there
 CHECKPOINT_IMPORTS = {"torch", "numpy", "PIL", "transformers", "huggingface_hub"}  # the last for @strict alone
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__"))

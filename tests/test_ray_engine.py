@@ -1,4 +1,5 @@
 import builtins
+import json
 import os
 import signal
 import threading
@@ -81,6 +82,7 @@ def test_harmonizing_actors_report_what_they_did(jobs):
     report = _Harmonizer(None, "cpu", {"batch_size": 4})(rows)
     assert report["written"] == [5]
     assert report["images"] == [6]
+    assert len(json.loads(report["files"][0])) == 6
     assert "4.png: is not an image" in report["failures"][0][0]
     assert "no foreground" in report["warnings"][0][0]
 

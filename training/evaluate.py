@@ -40,7 +40,7 @@ from aict_hf.metrics import harmonization_metrics
 from aict_hf.pretrained import load_checkpoint
 from aict_hf.recoloring import histogram_transfer, reinhard_transfer
 
-METRICS = ["mse", "fmse", "psnr", "ssim"]
+METRICS = ["mse", "fmse", "psnr", "ssim", "ciede2000"]
 RATIOS = {"0-5 %": (0, 0.05), "5-15 %": (0.05, 0.15), "15-100 %": (0.15, 1.01)}  # the foreground's, as in the paper
 GRID_ROWS, GRID_HEIGHT = 12, 160
 
@@ -183,12 +183,18 @@ def main() -> None:
     limits = [low for low, _ in RATIOS.values()] + [1.01]
     frame["foreground"] = pd.cut(frame.foreground_ratio, limits, right=False, labels=list(RATIOS))
     summary = (
-        frame.groupby("method", sort=False)[["fmse", "not_worse", "no_harm", "drift"]].mean()
+        frame.groupby("method", sort=False)[["fmse", "ciede2000", "not_worse", "no_harm", "drift"]].mean()
         if models
-        else (frame.groupby("method", sort=False)[["fmse", "not_worse"]].mean())
+        else (frame.groupby("method", sort=False)[["fmse", "ciede2000", "not_worse"]].mean())
     )
     summary.insert(1, "of_composite", summary.fmse / summary.fmse["composite"])
-    names = {"fmse": "fMSE", "of_composite": "of the composite's", "not_worse": "not worse", "no_harm": "no harm"}
+    names = {
+        "fmse": "fMSE",
+        "ciede2000": "CIEDE2000",
+        "of_composite": "of the composite's",
+        "not_worse": "not worse",
+        "no_harm": "no harm",
+    }
 
     device_name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     images = frame["sample"].nunique()
