@@ -6,11 +6,11 @@ from transformers import AutoConfig, AutoModel
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # at the top it needs torchvision in 5.17
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_aict import AICTConfig
-from .image_processing_aict import AICTImageProcessor
-from .lut import apply_luts
-from .modeling_aict import AICTModel, AICTOutput, foreground_mse, harmonization_loss
-from .pipeline_aict import ImageHarmonizationPipeline
+from .model.configuration_aict import AICTConfig
+from .model.image_processing_aict import AICTImageProcessor
+from .model.lut import apply_luts
+from .model.modeling_aict import AICTModel, AICTOutput, foreground_mse, harmonization_loss
+from .model.pipeline_aict import ImageHarmonizationPipeline
 from .pretrained import DEFAULT_CHECKPOINT
 
 __version__ = version("aict_hf")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from .errors import InputError, one_line
-from .image_files import DEFAULT_MAX_MEGAPIXELS
+from .files.images import DEFAULT_MAX_MEGAPIXELS
 
 app = typer.Typer(
     help="High-resolution image harmonization: fit the colours of a pasted object to the photo around it.",
@@ -92,7 +92,7 @@ def harmonize(
     ] = None,
 ) -> None:
     """Harmonize one composite, or a folder of them (finished ones are skipped, so it can be resumed)."""
-    from .harmonize_files import Job, check_output, find_jobs, harmonize_files, write_report
+    from .harmonize.files import Job, check_output, find_jobs, harmonize_files, write_report
     from .pretrained import load_checkpoint
 
     if output is None:
@@ -169,7 +169,7 @@ def score(
 
     The figure is the mean CIEDE2000 between the foreground and its harmonized colours: 0 fits, 5 is plain to see.
     """
-    from .harmonize_files import Job, find_jobs, harmonize_files, write_report
+    from .harmonize.files import Job, find_jobs, harmonize_files, write_report
     from .pretrained import load_checkpoint
 
     if output is not None:
@@ -243,9 +243,9 @@ def compose(
     import torch
     from PIL import Image
 
-    from .compositing import paste
-    from .harmonize_files import Job, check_output
-    from .image_files import ImageFile, in_profile, read_image, write_image
+    from .compose.paste import paste
+    from .files.images import ImageFile, in_profile, read_image, write_image
+    from .harmonize.files import Job, check_output
     from .pretrained import load_checkpoint
 
     if output is None:
@@ -339,7 +339,7 @@ def augment(
     gpus_per_worker: GpusOption = 0.0,
 ) -> None:
     """Paste harmonized objects into the images of a dataset and keep its annotations right (can be resumed)."""
-    from .augment_files import AugmentJob, augment_files
+    from .augment.files import AugmentJob, augment_files
 
     if engine == Engine.local and gpus_per_worker:
         raise InputError("--gpus-per-worker goes with --engine ray")
@@ -404,8 +404,8 @@ def convert(
     """Convert the authors' checkpoint to a folder that from_pretrained loads."""
     from huggingface_hub.errors import StrictDataclassError
 
-    from .configuration_aict import AICTConfig
-    from .conversion import convert_checkpoint
+    from .export.converter import convert_checkpoint
+    from .model.configuration_aict import AICTConfig
 
     aict_config = AICTConfig()
     if config is not None:
@@ -439,12 +439,12 @@ def export(
     if format != ExportFormat.hub:
         if push is not None or private or create_pr or dtype is not None:
             raise InputError("--push, --private, --create-pr and --dtype go with a model repository (--format hub)")
-        from .export_graphs import export_graphs
+        from .export.graphs import export_graphs
 
         export_graphs(checkpoint, out_dir, format=format.value)
         typer.echo(f"wrote {out_dir}")
         return
-    from .export import export_repository, push_repository
+    from .export.hub import export_repository, push_repository
 
     if push is None and (private or create_pr):
         raise InputError("--private and --create-pr go with --push ORG/NAME")
@@ -470,9 +470,9 @@ def lut(
     """Write the foreground's mean colour transform as a .cube LUT, for Photoshop, DaVinci or ffmpeg."""
     import torch
 
-    from .color_cube import cube_error, mean_curves, write_cube
-    from .image_files import read_image
-    from .image_processing_aict import photo_tensors
+    from .export.color_cube import cube_error, mean_curves, write_cube
+    from .files.images import read_image
+    from .model.image_processing_aict import photo_tensors
     from .pretrained import load_checkpoint
 
     if output is None or output.suffix.lower() != ".cube":

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from .errors import InputError, one_line
-from .image_processing_aict import AICTImageProcessor
-from .modeling_aict import AICTModel
+from .model.image_processing_aict import AICTImageProcessor
+from .model.modeling_aict import AICTModel
 
 _BUNDLE = Path(__file__).parent / "checkpoints"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .configuration_aict import AICTConfig
+from .model.configuration_aict import AICTConfig
 
 
 class PublishedNetwork(nn.Module):

@@ -27,9 +27,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from .augment_files import AugmentJob, AugmentReport, AugmentRun
+from .augment.files import AugmentJob, AugmentReport, AugmentRun
 from .errors import InputError
-from .harmonize_files import FileReport, Job, Report, harmonize_files
+from .harmonize.files import FileReport, Job, Report, harmonize_files
 from .pretrained import load_checkpoint
 
 MOST_UNITS = 4096  # that the work is cut into: each costs Ray some bookkeeping

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from aict_hf.atomic_write import atomic_file
-from aict_hf.augmentation import ForegroundBank, HarmonizedCopyPaste
-from aict_hf.harmonization_data import read_photo_pool
+from aict_hf.augment.foregrounds import ForegroundBank
+from aict_hf.augment.transform import HarmonizedCopyPaste
+from aict_hf.files.atomic_write import atomic_file
+from aict_hf.files.photo_pools import read_photo_pool
 
 ANIMALS = (
     *("bear", "bird", "butterfly", "cat", "cow", "dog", "elephant", "emu", "flamingo", "horse", "otter"),

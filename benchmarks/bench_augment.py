@@ -25,11 +25,12 @@ import torch
 from measuring import device_line, save_table, spread
 from PIL import Image
 
-from aict_hf import augment_files, augmentation
-from aict_hf.annotations import AnnotatedImage, mask_rle
-from aict_hf.augment_files import AugmentJob, AugmentRun
-from aict_hf.image_processing_aict import AICTImageProcessor
-from aict_hf.modeling_aict import AICTModel
+from aict_hf.augment import files as augment_files
+from aict_hf.augment import transform as augmentation
+from aict_hf.augment.annotations import AnnotatedImage, mask_rle
+from aict_hf.augment.files import AugmentJob, AugmentRun
+from aict_hf.model.image_processing_aict import AICTImageProcessor
+from aict_hf.model.modeling_aict import AICTModel
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 STAGES: dict[str, tuple[Any, str]] = {  # what is timed under which name

@@ -26,9 +26,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel
-from aict_hf.image_files import ImageFile, read_image, write_image
-from aict_hf.image_processing_aict import photo_tensors
-from aict_hf.lut import knots_from_intervals
+from aict_hf.files.images import ImageFile, read_image, write_image
+from aict_hf.model.image_processing_aict import photo_tensors
+from aict_hf.model.lut import knots_from_intervals
 from aict_hf.pretrained import bundled_checkpoints, load_checkpoint
 from aict_hf.published import PublishedNetwork, published_luts
 

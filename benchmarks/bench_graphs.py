@@ -18,7 +18,7 @@ import torch
 from measuring import device_line, save_table, seconds_of, spread
 
 from aict_hf import apply_luts
-from aict_hf.export_graphs import export_graphs
+from aict_hf.export.graphs import export_graphs
 from aict_hf.pretrained import load_checkpoint
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -20,7 +20,7 @@ import torch
 from measuring import device_line, spread
 from PIL import Image
 
-from aict_hf.image_processing_aict import photo_tensors
+from aict_hf.model.image_processing_aict import photo_tensors
 from aict_hf.pretrained import load_checkpoint
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -21,8 +21,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from aict_hf import apply_luts
-from aict_hf import lut as lut_module
-from aict_hf.lut import FULL_SCALE, apply_luts_reference, knots_from_intervals, to_unit
+from aict_hf.model import lut as lut_module
+from aict_hf.model.lut import FULL_SCALE, apply_luts_reference, knots_from_intervals, to_unit
 from aict_hf.published import published_luts
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -19,8 +19,9 @@ from measuring import save_table
 from torchmetrics.functional.classification import binary_auroc, binary_roc
 from tqdm import tqdm
 
-from aict_hf.harmonization_data import photos_named_in, read_photo_pool, synthetic_sample
-from aict_hf.metrics import harmonization_metrics
+from aict_hf.data.metrics import harmonization_metrics
+from aict_hf.data.photos import synthetic_sample
+from aict_hf.files.photo_pools import photos_named_in, read_photo_pool
 from aict_hf.pretrained import load_checkpoint
 
 mpl.use("agg")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from aict_hf.atomic_write import atomic_file
+from aict_hf.files.atomic_write import atomic_file
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:

@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from aict_hf.annotations import AnnotatedDataset
-from aict_hf.augmentation import ForegroundBank, HarmonizedCopyPaste
-from aict_hf.coco_format import read_coco, write_coco
+from aict_hf.augment.annotations import AnnotatedDataset
+from aict_hf.augment.foregrounds import ForegroundBank
+from aict_hf.augment.formats.coco import read_coco, write_coco
+from aict_hf.augment.transform import HarmonizedCopyPaste
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("annotations", type=Path, help="COCO's JSON")

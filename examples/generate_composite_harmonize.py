@@ -17,9 +17,9 @@ import torch
 from diffusers import AutoPipelineForText2Image
 from PIL import Image, ImageOps
 
-from aict_hf.compositing import paste
-from aict_hf.diffusers_aict import AICTHarmonizePipeline
-from aict_hf.image_files import ImageFile, write_image
+from aict_hf.compose.paste import paste
+from aict_hf.files.images import ImageFile, write_image
+from aict_hf.harmonize.diffusers_aict import AICTHarmonizePipeline
 from aict_hf.pretrained import load_checkpoint
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from aict_hf.compositing import paste
-from aict_hf.image_files import ImageFile, write_image
+from aict_hf.compose.paste import paste
+from aict_hf.files.images import ImageFile, write_image
 
 OUT = Path(__file__).parents[1] / "space" / "examples"
 

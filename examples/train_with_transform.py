@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from aict_hf.augmentation import ForegroundBank, HarmonizedCopyPaste
-from aict_hf.coco_format import read_coco
+from aict_hf.augment.foregrounds import ForegroundBank
+from aict_hf.augment.formats.coco import read_coco
+from aict_hf.augment.transform import HarmonizedCopyPaste
 
 
 class Photos(Dataset):

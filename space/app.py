@@ -34,7 +34,7 @@ from uploads import (
     visitors_errors,
 )
 
-from aict_hf.image_files import ImageFile, write_image
+from aict_hf.files.images import ImageFile, write_image
 
 SPACE = Path(__file__).parent
 JOBS = int(os.environ.get("AICT_SPACE_JOBS", "2"))

@@ -24,8 +24,8 @@ from uploads import (
 )
 
 from aict_hf.errors import InputError
-from aict_hf.harmonize_files import Job, find_jobs
-from aict_hf.image_files import IMAGE_SUFFIXES, write_image
+from aict_hf.files.images import IMAGE_SUFFIXES, write_image
+from aict_hf.harmonize.files import Job, find_jobs
 
 EXAMPLES = Path(__file__).parent / "examples"
 TAKEN = [*IMAGE_SUFFIXES, ".zip"]

@@ -11,9 +11,9 @@ from harmonizer import look, mask_of, recolored
 from PIL import Image
 from uploads import LIFETIME, new_file, photo_upload, preview, read_photo, save_result, shown, visitors_errors
 
-from aict_hf.compositing import paste
-from aict_hf.image_files import ImageFile, in_profile, write_image
-from aict_hf.modeling_aict import AICTOutput
+from aict_hf.compose.paste import paste
+from aict_hf.files.images import ImageFile, in_profile, write_image
+from aict_hf.model.modeling_aict import AICTOutput
 
 EXAMPLES = Path(__file__).parent / "examples"
 PREVIEW_SIDE = 900

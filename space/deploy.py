@@ -13,8 +13,8 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from aict_hf.atomic_write import atomic_folder
 from aict_hf.errors import InputError
+from aict_hf.files.atomic_write import atomic_folder
 
 SPACE = Path(__file__).resolve().parent
 

@@ -18,7 +18,7 @@ from uploads import (
     visitors_errors,
 )
 
-from aict_hf.image_files import ImageFile
+from aict_hf.files.images import ImageFile
 
 EXAMPLES = Path(__file__).parent / "examples"
 UPLOADED, PAINTED, ALPHA = "Upload a mask", "Paint it", "The photo's transparency"

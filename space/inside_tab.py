@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from uploads import LIFETIME, photo_upload, preview, read_photo, visitors_errors
 
-from aict_hf.lut import apply_luts
-from aict_hf.modeling_aict import AICTOutput
+from aict_hf.model.lut import apply_luts
+from aict_hf.model.modeling_aict import AICTOutput
 
 EXAMPLES = Path(__file__).parent / "examples"
 CHANNELS = {"red": "#d62728", "green": "#2ca02c", "blue": "#1f77b4"}

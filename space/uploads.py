@@ -21,7 +21,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from aict_hf.errors import InputError
-from aict_hf.image_files import IMAGE_SUFFIXES, MAX_JPEG_SIDE, ImageFile, read_image, write_image
+from aict_hf.files.images import IMAGE_SUFFIXES, MAX_JPEG_SIDE, ImageFile, read_image, write_image
 
 MAX_MEGAPIXELS = float(os.environ.get("AICT_SPACE_MAX_MEGAPIXELS", "50"))
 MAX_FILE_MB = int(os.environ.get("AICT_SPACE_MAX_FILE_MB", "64"))

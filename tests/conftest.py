@@ -178,7 +178,7 @@ def write_pool(folder: Path, photos: int, height: int = 60, width: int = 80) -> 
 
 def write_coco_dataset(folder: Path, images: int = 4, height: int = 60, width: int = 80) -> Path:
     """Images `images/0.jpg`, ... and `annotations.json` with a polygon of two parts, RLE of both kinds and a crowd."""
-    from aict_hf.annotations import mask_rle
+    from aict_hf.augment.annotations import mask_rle
 
     (folder / "images").mkdir(parents=True)
     records, annotations = [], []

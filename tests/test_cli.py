@@ -13,7 +13,7 @@ from conftest import make_photo, write_coco_dataset, write_cutouts
 from PIL import Image
 
 from aict_hf import AICTModel, cli
-from aict_hf.compositing import paste
+from aict_hf.compose.paste import paste
 from aict_hf.published import PublishedNetwork
 
 

@@ -1,3 +1,5 @@
+"""The rooms of the package: which may import which, and that each module has tests."""
+
 import ast
 import importlib
 import sys
@@ -8,54 +10,88 @@ import pytest
 import aict_hf
 
 PACKAGE = Path(aict_hf.__file__).parent
-LUT_FILES = {"lut", "lut_numba", "lut_positions", "lut_triton"}
-CHECKPOINT_FILES = {
-    *("backbone_efficientnet", "configuration_aict", "modeling_aict", "pipeline_aict"),
-    *("color_difference", "image_processing_aict"),
-    *LUT_FILES,
+TESTS = Path(__file__).parent
+# What each folder of the package may import of the package, beside itself: a house without stairs back up.
+BELOW = {
+    "model": set(),
+    "files": {"errors"},
+    "compose": {"errors", "files", "model"},
+    "data": {"errors", "files", "model"},
+    "harmonize": {"errors", "files", "model", "pretrained"},
+    "export": {"errors", "files", "harmonize", "model", "pretrained"},
+    "augment": {"compose", "errors", "files", "harmonize", "model", "pretrained"},
 }
 OPTIONAL = {"numba", "triton"}  # imported where they are there
-CHECKPOINT_IMPORTS = {"torch", "numpy", "PIL", "transformers", "huggingface_hub"}  # the last for @strict alone
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__"))
+HUB_IMPORTS = {"torch", "numpy", "PIL", "transformers", "huggingface_hub"}  # the last for @strict alone
+MODULES = sorted(
+    path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
+    for path in PACKAGE.rglob("*.py")
+    if not path.stem.startswith("__")
+)
+SCRIPTS = {"evaluate", "examples", "package", "space", "space_browser", "train"}
+UNTESTED = {"errors", "published"}  # the latter is what others are tested against
 
 
 def imports_of(module):
-    """Siblings a module imports, and the top-level packages it imports."""
-    siblings, packages = set(), set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+    """Modules of the package that a module imports, and the top-level packages it imports."""
+    inside, packages = set(), set()
+    folder = module.split(".")[:-1]
+    for node in ast.walk(ast.parse((PACKAGE / (module.replace(".", "/") + ".py")).read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
-            siblings |= {node.module} if node.module else {alias.name for alias in node.names}
+            above = folder[: len(folder) - node.level + 1]
+            named = [node.module] if node.module else [alias.name for alias in node.names]
+            inside |= {".".join([*above, name]) for name in named}
         elif isinstance(node, ast.ImportFrom):
             packages.add(node.module.split(".")[0])
         elif isinstance(node, ast.Import):
             packages |= {alias.name.split(".")[0] for alias in node.names}
-    return siblings, packages
+    return inside, packages
 
 
-@pytest.mark.parametrize("module", sorted(CHECKPOINT_FILES))
-def test_files_that_travel_to_the_hub_import_only_each_other(module):
-    siblings, packages = imports_of(module)
-    assert siblings <= CHECKPOINT_FILES
-    assert packages - set(sys.stdlib_module_names) <= CHECKPOINT_IMPORTS | OPTIONAL
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("model.")])
+def test_files_that_travel_to_the_hub_are_flat_and_import_only_one_another(module):
+    inside, packages = imports_of(module)
+    assert module.count(".") == 1
+    assert all(name.startswith("model.") for name in inside)
+    assert packages - set(sys.stdlib_module_names) <= HUB_IMPORTS | OPTIONAL
 
 
-def test_nothing_imports_upward():
-    order = {}
+@pytest.mark.parametrize("folder", BELOW)
+def test_a_folder_imports_only_what_is_below_it(folder):
+    for module in MODULES:
+        if module.split(".")[0] == folder:
+            rooms = {name.split(".")[0] for name in imports_of(module)[0]}
+            assert rooms <= BELOW[folder] | {folder}, module
+
+
+def test_the_folders_stand_in_an_order():
+    """No circle: each folder can be put above all that it imports."""
+    placed = {"errors", "pretrained"}
+    left = dict(BELOW)
+    while left:
+        ready = {folder for folder, below in left.items() if below <= placed}
+        assert ready, f"{sorted(left)} import one another in a circle"
+        placed |= ready
+        left = {folder: below for folder, below in left.items() if folder not in ready}
+    assert imports_of("pretrained")[0] <= {"errors", "model.image_processing_aict", "model.modeling_aict"}
+    folders = {module.split(".")[0] for module in MODULES if "." in module}
+    assert folders == set(BELOW)
+
+
+def test_no_module_is_part_of_a_circle():
+    depths = {}
 
     def depth(module):
-        if module not in order:
-            order[module] = None  # a cycle meets this
-            order[module] = 1 + max((depth(sibling) for sibling in imports_of(module)[0] & set(MODULES)), default=0)
-        assert order[module] is not None, f"{module} is part of an import cycle"
-        return order[module]
+        if module not in depths:
+            depths[module] = None  # a circle meets this
+            depths[module] = 1 + max((depth(name) for name in imports_of(module)[0] & set(MODULES)), default=0)
+        assert depths[module] is not None, f"{module} is part of an import circle"
+        return depths[module]
 
     assert all(depth(module) for module in MODULES)
-    for module in MODULES:
-        assert module == "cli" or "cli" not in imports_of(module)[0]
-        assert "diffusers_aict" not in imports_of(module)[0]  # needs an extra, and seconds to import
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m != "cli"])
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "cli"])
 def test_public_names_exist(module):  # ruff holds them sorted
     loaded = importlib.import_module(f"aict_hf.{module}")
     assert all(hasattr(loaded, name) for name in loaded.__all__)
@@ -66,10 +102,15 @@ def test_package_exports_exist_and_are_documented():
         assert getattr(aict_hf, name).__doc__
 
 
-def test_every_module_has_tests():
-    tested = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
-    assert set(MODULES) - tested == {"errors", "published"}  # the latter is what others are tested against
-    assert tested - set(MODULES) == {"evaluate", "examples", "package", "space", "space_browser", "train"}  # scripts
+def test_tests_mirror_the_package():
+    for module in MODULES:
+        *folders, name = module.split(".")
+        names = [f"test_{name}.py", *(f"test_{verb}_{name}.py" for verb in folders)]
+        assert name in UNTESTED or any(TESTS.joinpath(*folders, test).is_file() for test in names), module
+    stems = [path.stem for path in TESTS.rglob("test_*.py")]
+    assert len(stems) == len(set(stems)), "pytest needs names that differ"
+    alone = {path.stem.removeprefix("test_") for path in TESTS.glob("test_*.py")}
+    assert alone - set(MODULES) == SCRIPTS
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -7,8 +7,8 @@ from transformers import AutoConfig, AutoModel
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from aict_hf import DEFAULT_CHECKPOINT, AICTConfig, AICTImageProcessor, AICTModel
-from aict_hf.conversion import convert_checkpoint
 from aict_hf.errors import InputError
+from aict_hf.export.converter import convert_checkpoint
 from aict_hf.pretrained import bundled_checkpoints, load_checkpoint
 
 

@@ -11,9 +11,9 @@ import torch
 from conftest import make_photo, write_coco_dataset, write_cutouts
 from PIL import Image
 
-from aict_hf.augment_files import AugmentJob, AugmentRun, augment_files
+from aict_hf.augment.files import AugmentJob, AugmentRun, augment_files
 from aict_hf.errors import InputError
-from aict_hf.harmonize_files import Job, harmonize_files
+from aict_hf.harmonize.files import Job, harmonize_files
 from aict_hf.pretrained import load_checkpoint
 from aict_hf.ray_engine import _BlockMaker, _Harmonizer, augment_with_ray, harmonize_with_ray
 

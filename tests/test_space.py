@@ -35,7 +35,7 @@ from gradio_client.exceptions import AppError  # noqa: E402
 
 from aict_hf import ImageHarmonizationPipeline  # noqa: E402
 from aict_hf.errors import InputError  # noqa: E402
-from aict_hf.lut import apply_luts  # noqa: E402
+from aict_hf.model.lut import apply_luts  # noqa: E402
 
 SPACE = Path(app.__file__).parent
 

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 from safetensors.torch import load_file
 
 from aict_hf import AICTModel
-from aict_hf.imagenet_weights import load_imagenet_weights
+from aict_hf.data.imagenet_weights import load_imagenet_weights
 from aict_hf.pretrained import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -338,7 +338,7 @@ BAD_INPUT = [
 FORKS = """
 import json, os, runpy, sys
 import accelerate, datasets, pandas, torch, torchmetrics, transformers
-import aict_hf.training_data
+import aict_hf.data.training_samples
 for number, arguments in enumerate(json.load(sys.stdin)):
     if os.fork() == 0:
         sys.stderr = open(f"{number}.txt", "w")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from aict_hf.atomic_write import atomic_file
-from aict_hf.conversion import stored_state_dict
+from aict_hf.export.converter import stored_state_dict
+from aict_hf.files.atomic_write import atomic_file
 from aict_hf.pretrained import DEFAULT_CHECKPOINT, load_checkpoint
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -26,19 +26,13 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from aict_hf.atomic_write import atomic_file, writable_folder
+from aict_hf.data.metrics import harmonization_metrics
+from aict_hf.data.photos import Sample, load_triplet, read_iharmony4, synthetic_sample
+from aict_hf.data.recoloring import histogram_transfer, reinhard_transfer
 from aict_hf.errors import InputError
-from aict_hf.harmonization_data import (
-    Sample,
-    load_triplet,
-    photos_named_in,
-    read_iharmony4,
-    read_photo_pool,
-    synthetic_sample,
-)
-from aict_hf.metrics import harmonization_metrics
+from aict_hf.files.atomic_write import atomic_file, writable_folder
+from aict_hf.files.photo_pools import photos_named_in, read_photo_pool
 from aict_hf.pretrained import load_checkpoint
-from aict_hf.recoloring import histogram_transfer, reinhard_transfer
 
 METRICS = ["mse", "fmse", "psnr", "ssim", "ciede2000"]
 RATIOS = {"0-5 %": (0, 0.05), "5-15 %": (0.05, 0.15), "15-100 %": (0.15, 1.01)}  # the foreground's, as in the paper

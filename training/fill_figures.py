@@ -8,9 +8,9 @@
 
 from pathlib import Path
 
-from aict_hf.atomic_write import atomic_file
-from aict_hf.export import RESULTS
-from aict_hf.model_card import figures_table, fill_figures, read_results
+from aict_hf.export.hub import RESULTS
+from aict_hf.export.model_card import figures_table, fill_figures, read_results
+from aict_hf.files.atomic_write import atomic_file
 from aict_hf.pretrained import DEFAULT_CHECKPOINT
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -41,27 +41,18 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, foreground_mse, harmonization_loss
-from aict_hf.atomic_write import atomic_file, writable_folder
+from aict_hf.data.imagenet_weights import IMAGENET_PACKAGES, load_imagenet_weights
+from aict_hf.data.metrics import harmonization_metrics
+from aict_hf.data.photos import Sample, check_sizes, load_triplet, read_iharmony4, stream_photos, synthetic_sample
+from aict_hf.data.recoloring import RecoloringOptions
+from aict_hf.data.stored_samples import StoredSamples, store_samples
+from aict_hf.data.training_samples import SampleOptions, StreamedSamples, TrainingSamples
 from aict_hf.errors import InputError, one_line
-from aict_hf.harmonization_data import (
-    MaskedPhoto,
-    Sample,
-    check_sizes,
-    load_triplet,
-    photos_named_in,
-    read_iharmony4,
-    read_photo_pool,
-    stream_photos,
-    synthetic_sample,
-)
-from aict_hf.image_processing_aict import resize_image, resize_mask
-from aict_hf.imagenet_weights import IMAGENET_PACKAGES, load_imagenet_weights
-from aict_hf.lut import sample_luts
-from aict_hf.metrics import harmonization_metrics
+from aict_hf.files.atomic_write import atomic_file, writable_folder
+from aict_hf.files.photo_pools import MaskedPhoto, photos_named_in, read_photo_pool
+from aict_hf.model.lut import sample_luts
+from aict_hf.model.resizing import resize_image, resize_mask
 from aict_hf.pretrained import load_checkpoint
-from aict_hf.recoloring import RecoloringOptions
-from aict_hf.stored_samples import StoredSamples, store_samples
-from aict_hf.training_data import SampleOptions, StreamedSamples, TrainingSamples
 
 # The paper's: 100 epochs of iHarmony4's 65 742 training composites in batches of 16, full-size crops.
 PAPER = {"max_train_steps": 410_900, "train_batch_size": 16, "learning_rate": 1e-4, "lr_scheduler": "linear_half"}

@@ -1,0 +1,1 @@
+"""Copy-paste augmentation of annotated datasets."""

@@ -1,0 +1,558 @@
+"""Augment a whole dataset on the disk with harmonized copy-paste: resumable, and the same from the same seed.
+
+The images are worked on in blocks. A block's files appear one by one under their final names, and a record of it in
+`OUT/.parts` when all are there; what has a record is not done again. The results depend on the settings alone, not on
+how many workers there are or which of them made a block: copy number c is what `HarmonizedCopyPaste` makes in epoch c.
+Run it once at a time per folder.
+"""
+
+import io
+import json
+import shutil
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from ..errors import InputError, one_line
+from ..files.atomic_write import atomic_file
+from ..files.images import OUTPUT_FORMATS
+from .annotations import AnnotatedDataset
+from .formats.coco import read_coco, write_coco
+from .formats.hugging_face import read_hf, shard_suffix, write_imagefolder_metadata, write_parquet, write_webdataset
+from .formats.yolo import read_yolo, write_yolo_config, write_yolo_labels, yolo_classes
+from .transform import ForegroundBank, HarmonizedCopyPaste
+
+FORMATS = ("coco", "yolo", "imagefolder", "parquet", "webdataset")
+IMAGE_FOLDERS = {"coco": "images", "yolo": "images/train", "imagefolder": "train"}
+SHEET_IMAGES, SHEET_COLUMNS, SHEET_HEIGHT = 12, 4, 300
+ORIGINAL_COLOR, PASTED_COLOR = (0, 200, 255), (255, 120, 0)
+
+
+@dataclass(frozen=True)
+class AugmentJob:
+    """Everything that decides what comes out.
+
+    Attributes:
+        source: a COCO JSON file; a YOLO dataset's YAML file, or a folder with one; or what `datasets` reads, with
+            `objects` (`hf_format`): a folder, a parquet file, a dataset of the Hub.
+        output: the folder to write.
+        format: "coco", "yolo", "imagefolder", "parquet" or "webdataset"; the source's own where left out.
+        images: the folder of a COCO file's images, where they are not beside it.
+        split: of sources that have several.
+        foregrounds: photo pools with a metadata.csv, folders of cut-outs, or one COCO JSON file; the source's own
+            objects where there are none.
+        foreground_images: the folder of the images of a COCO file of foregrounds, where they are not beside it.
+        category: what the foregrounds are, where their folders or metadata do not say it.
+        copies: how many augmented copies of each image to make.
+        keep_originals: put the images as they are before them, their files unchanged.
+        checkpoint, device, probability, objects, strengths, naive, max_disharmony, size, seed: as for
+            `HarmonizedCopyPaste`.
+        batch_size: how many images are pasted into, and objects harmonized, at once.
+        block_size: how many images are worked on before a record of them is made, or make up a shard.
+    """
+
+    source: str
+    output: str
+    format: str | None = None
+    images: str | None = None
+    split: str = "train"
+    foregrounds: tuple[str, ...] = ()
+    foreground_images: str | None = None
+    category: str | None = None
+    copies: int = 1
+    keep_originals: bool = False
+    checkpoint: str | None = None
+    device: str = "cpu"
+    probability: float = 1.0
+    objects: tuple[int, int] = (1, 3)
+    strengths: tuple[float, float] = (1.0, 1.0)
+    naive: bool = False
+    max_disharmony: float | None = None
+    size: tuple[float, float] = (0.15, 0.5)
+    seed: int = 0
+    batch_size: int = 8
+    block_size: int = 32
+
+    def with_absolute_paths(self) -> "AugmentJob":
+        """The same job for a process in another folder; names of datasets and checkpoints stay."""
+        changes: dict[str, Any] = {"output": str(Path(self.output).absolute())}
+        for name in ("source", "images", "foreground_images", "checkpoint"):
+            value = getattr(self, name)
+            if value is not None and Path(value).exists():
+                changes[name] = str(Path(value).absolute())
+        return replace(self, foregrounds=tuple(str(Path(path).absolute()) for path in self.foregrounds), **changes)
+
+
+@dataclass
+class AugmentReport:
+    """What is in the folder.
+
+    Attributes:
+        written: how many images there are now.
+        earlier: how many an earlier run had worked on.
+        dropped: how many objects were left out because of `max_disharmony`.
+        failures: one line for each image that failed.
+        warnings: one line for each thing that may surprise.
+    """
+
+    written: int = 0
+    earlier: int = 0
+    dropped: int = 0
+    failures: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class AugmentRun:
+    """One job, opened: `start`, then `make_block` for every number it returned, in any process, then `finish`.
+
+    Args:
+        job: what to do.
+    Raises:
+        InputError: if source, foregrounds or options cannot be used.
+    """
+
+    def __init__(self, job: AugmentJob):
+        self.job = job.with_absolute_paths()
+        self.output = Path(self.job.output)
+        self.dataset, found = _open_source(job)
+        self.format = job.format or found
+        if self.format not in FORMATS:
+            raise InputError(f"format is {self.format}; expected one of {', '.join(FORMATS)}")
+        if job.copies < 1 or job.batch_size < 1 or job.block_size < 1:
+            raise InputError("copies, batch_size and block_size must be 1 or more")
+        bank = _open_foregrounds(job, self.dataset)
+        known = {name: key for key, name in self.dataset.category_names.items()}
+        new = [name for name in bank.categories if name not in known]
+        known |= {name: max(known.values(), default=-1) + 1 + number for number, name in enumerate(new)}
+        added = [{"id": known[name], "name": name} for name in new]
+        self.dataset = AnnotatedDataset(
+            self.dataset.images, [*self.dataset.categories, *added], dict(self.dataset.extra)
+        )
+        try:
+            self.transform = HarmonizedCopyPaste(
+                bank,
+                known,
+                checkpoint=job.checkpoint,
+                device=job.device,
+                probability=job.probability,
+                objects=job.objects,
+                strengths=job.strengths,
+                naive=job.naive,
+                max_disharmony=job.max_disharmony,
+                size=job.size,
+                batch_size=job.batch_size,
+                seed=job.seed,
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    @property
+    def copies(self) -> Sequence[int]:
+        """The numbers of the copies, 0 for the originals."""
+        return range(0 if self.job.keep_originals else 1, self.job.copies + 1)
+
+    @property
+    def total(self) -> int:
+        """How many images there will be."""
+        return len(self.copies) * len(self.dataset.images)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The images' names, in order."""
+        return [image.name for image in self.dataset.images]
+
+    def start(self) -> list[int]:
+        """Make the folder, or enter one that an interrupted run of the same job left.
+
+        Returns:
+            the numbers of the blocks that are still to be made.
+        Raises:
+            InputError: if the folder holds anything else, or outputs would have one name or lie outside.
+        """
+        for name in self.names:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise InputError(
+                    f"{name}: a copy of it would lie outside {self.output}; give it a name within its folder"
+                )
+        taken: set[str] = set()
+        for copy in self.copies if self.job.keep_originals else (1,):  # copies alone cannot clash with one another
+            for name in self.names if self.format != "webdataset" else ():
+                path = self._output_name(name, copy)
+                path = str(PurePosixPath(path).with_suffix("")) if self.format == "yolo" else path
+                if path in taken:
+                    raise InputError(f"two images would be written as {path}; rename one")
+                if copy < 2:
+                    taken.add(path)
+        settings = self._settings
+        marker = self.output / "augment.json"
+        # A run that was killed at its very first file leaves a temporary one alone.
+        if self.output.exists() and (
+            not self.output.is_dir() or any(not path.name.startswith(".aict-") for path in self.output.iterdir())
+        ):
+            try:
+                before = json.loads(marker.read_text())
+                changed = [name for name in settings if before["settings"].get(name) != settings[name]]
+                finished = before["finished"]
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                raise InputError(f"{self.output}: exists and is no interrupted run; choose another folder") from None
+            if changed:
+                raise InputError(
+                    f"{self.output}: was begun with other settings ({', '.join(changed)}); choose another folder"
+                )
+            if finished:
+                return []
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+            if not marker.exists():  # first of all, so that it can be gone on from
+                self._mark(None)
+            for folder in (".parts", IMAGE_FOLDERS.get(self.format, "data")):
+                (self.output / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.output}: cannot be made a folder ({error.strerror})") from error
+        return [number for number in range(self._blocks) if not self._is_made(number)]
+
+    def make_block(self, number: int) -> int:
+        """Make and write one block.
+
+        Returns:
+            how many images it has, failed ones included.
+        """
+        copy = self.copies[number // self._blocks_of_a_copy]
+        indices = self._indices(number)
+        made: list[tuple[dict[str, Any], bytes]] = []
+        failures: list[str] = []
+        dropped = 0
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            for start in range(0, len(indices), self.job.batch_size):
+                dropped += self._make_batch(indices[start : start + self.job.batch_size], copy, made, failures)
+        if self.format in IMAGE_FOLDERS:
+            classes = yolo_classes(self.dataset)
+            for record, content in made:
+                path = self.output / IMAGE_FOLDERS[self.format] / record["file_name"]
+                _write(path, content)
+                if self.format == "yolo":
+                    label = (self.output / "labels/train" / record["file_name"]).with_suffix(".txt")
+                    label.parent.mkdir(parents=True, exist_ok=True)
+                    write_yolo_labels(label, record, classes)
+        elif made:
+            write_shard, suffix = (
+                (write_parquet, ".parquet") if self.format == "parquet" else (write_webdataset, ".tar")
+            )
+            name = f"train-{number:05d}-of-{self._blocks:05d}{suffix}"
+            write_shard(self.output / "data" / name, self.dataset, made)
+        records = [record for record, _ in made] if self.format in ("coco", "imagefolder") else []
+        part = {
+            "images": records,
+            "written": len(made),
+            "dropped": dropped,
+            "failures": failures,
+            "warnings": sorted({str(warning.message) for warning in caught}),
+        }
+        _write(self._part(number), json.dumps(part).encode())
+        return len(indices)
+
+    def finish(self) -> AugmentReport:
+        """Write what belongs to the dataset as a whole, when all blocks are made.
+
+        Where images failed, the records of the blocks stay, and another run tries these blocks again.
+
+        Returns:
+            what is in the folder now.
+        """
+        marker = json.loads((self.output / "augment.json").read_text())
+        if marker["finished"]:
+            shutil.rmtree(self.output / ".parts", ignore_errors=True)
+            return AugmentReport(**marker["finished"])
+        parts = [json.loads(self._part(number).read_text()) for number in range(self._blocks)]
+        records = [record for part in parts for record in part["images"]]
+        if self.format == "coco":
+            write_coco(self.output / "annotations.json", self.dataset, records)
+        elif self.format == "yolo":
+            write_yolo_config(self.output / "data.yaml", self.dataset, IMAGE_FOLDERS["yolo"])
+        elif self.format == "imagefolder":
+            write_imagefolder_metadata(self.output / "train" / "metadata.jsonl", self.dataset, records)
+        self._write_contact_sheet()
+        report = AugmentReport(
+            sum(part["written"] for part in parts),
+            dropped=sum(part["dropped"] for part in parts),
+            failures=[failure for part in parts for failure in part["failures"]],
+            warnings=sorted({warning for part in parts for warning in part["warnings"]}),
+        )
+        for left in self.output.rglob(".aict-*"):  # temporary files of workers that were killed
+            left.unlink()
+        if not report.failures:
+            self._mark(asdict(report))
+            shutil.rmtree(self.output / ".parts", ignore_errors=True)
+        return report
+
+    def count_images(self, blocks: Sequence[int]) -> int:
+        """How many images these blocks have."""
+        return sum(len(self._indices(number)) for number in blocks)
+
+    def _indices(self, number: int) -> range:
+        """The images of a block."""
+        first = number % self._blocks_of_a_copy * self.job.block_size
+        return range(first, min(first + self.job.block_size, len(self.names)))
+
+    @property
+    def _blocks_of_a_copy(self) -> int:
+        return -(-len(self.names) // self.job.block_size)
+
+    @property
+    def _blocks(self) -> int:
+        return self._blocks_of_a_copy * len(self.copies)
+
+    def _output_name(self, name: str, copy: int) -> str:
+        """Where a copy goes; formats that cannot be written become PNG, as all do in shards that would hold several."""
+        path = PurePosixPath(name)
+        if copy == 0 and not self._mixed:
+            return name
+        suffix = path.suffix if path.suffix.lower() in OUTPUT_FORMATS and not self._mixed else ".png"
+        stem = f"{path.stem}_aug{copy}" if copy else path.stem
+        return str(path.with_name(stem + suffix))
+
+    @cached_property
+    def _mixed(self) -> bool:
+        """Whether webdataset shards would hold images of several kinds, which `datasets` does not read."""
+        kinds = {shard_suffix(name) for name in self.names}
+        return self.format == "webdataset" and (len(kinds) > 1 or not kinds <= set(OUTPUT_FORMATS))
+
+    def _is_made(self, number: int) -> bool:
+        """Whether a block is there, with all its images."""
+        try:
+            return not json.loads(self._part(number).read_text())["failures"]
+        except FileNotFoundError:
+            return False
+
+    def _part(self, number: int) -> Path:
+        return self.output / ".parts" / f"{number:06d}.json"
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        settings = {name: value for name, value in asdict(self.job).items() if name != "output"}
+        settings["format"], settings["names"] = self.format, zlib.crc32("\n".join(self.names).encode())
+        if isinstance(self.dataset.images, list):  # in memory; others are too many to look at each
+            annotations = json.dumps([image.annotations for image in self.dataset.images], default=str)
+            settings["annotations"] = zlib.crc32(annotations.encode())
+        return json.loads(json.dumps(settings))
+
+    def _mark(self, finished: dict[str, Any] | None) -> None:
+        content = {"settings": self._settings, "finished": finished}
+        _write(self.output / "augment.json", json.dumps(content, indent=1).encode())
+
+    def _make_batch(
+        self, indices: Sequence[int], copy: int, made: list[tuple[dict[str, Any], bytes]], failures: list[str]
+    ) -> int:
+        """Add what becomes of these images to `made` or `failures`; the number of objects dropped from them."""
+        dropped = 0
+        images, befores = [], []
+        for index in indices:
+            try:
+                image = self.dataset.images[index]
+                befores.append(image.sample())
+                images.append((index, image))
+            except Exception as error:  # also odd values in fields that nothing checks: the others shall go on
+                failures.append(str(error) if isinstance(error, InputError) else _failure(self.names[index], error))
+                continue
+            empty = int((~befores[-1]["masks"].any(axis=(1, 2))).sum())
+            if empty and copy:
+                warnings.warn(f"{self.names[index]}: {empty} objects mark no pixel and are left out", stacklevel=2)
+        try:
+            afters = befores if copy == 0 else self.transform(befores, epoch=copy)
+        except Exception:  # whichever of them it was, the others shall go on
+            afters = [self._alone(before, copy) for before in befores]
+        for (index, image), before, after in zip(images, befores, afters, strict=True):
+            if isinstance(after, Exception):
+                failures.append(_failure(image.name, after))
+                continue
+            dropped += len(after.get("dropped", ()))
+            name = self._output_name(image.name, copy)
+            if copy == 0:
+                after = after | {"origins": np.arange(len(before["masks"])), "foregrounds": []}
+                content = image.content if isinstance(image.content, bytes) else image.content.read_bytes()
+                if PurePosixPath(name).suffix != PurePosixPath(image.name).suffix:
+                    content = _encoded(before["image"], name)
+            else:
+                content = _encoded(after["image"], name)
+                if copy == 1 and index < SHEET_IMAGES:
+                    _write(self.output / ".parts" / f"sheet-{index:02d}.png", _encoded(_outlined(after), ".png"))
+            height, width = before["image"].shape[:2]
+            record = {**image.record, "file_name": name, "width": width, "height": height}
+            if copy:
+                record["augmented_from"] = image.name
+            record["annotations"] = image.updated_annotations(before, after)
+            made.append((record, content))
+        return dropped
+
+    def _alone(self, before: Mapping[str, Any], copy: int) -> Any:
+        """The augmented sample, or the exception in its place."""
+        try:
+            return self.transform(before, epoch=copy)
+        except Exception as error:
+            return error
+
+    def _write_contact_sheet(self) -> None:
+        pictures = [Image.open(path) for path in sorted((self.output / ".parts").glob("sheet-*.png"))]
+        rows = [pictures[start : start + SHEET_COLUMNS] for start in range(0, len(pictures), SHEET_COLUMNS)]
+        width = max((sum(picture.width for picture in row) for row in rows), default=0)
+        if not width:
+            return
+        sheet = Image.new("RGB", (width, SHEET_HEIGHT * len(rows)), "white")
+        for place, row in enumerate(rows):
+            left = 0
+            for picture in row:
+                sheet.paste(picture, (left, place * SHEET_HEIGHT))
+                left += picture.width
+        _write(self.output / "contact_sheet.png", _encoded(np.asarray(sheet), ".png"))
+
+
+def augment_files(job: AugmentJob, *, workers: int = 1, progress: bool = False) -> AugmentReport:
+    """Do a job on this machine; run it again after an interruption to go on.
+
+    Args:
+        job: what to do.
+        workers: processes, each with a network and one thread of its own; 1 is this one. They are spawned, so a script
+            that asks for more needs the usual `if __name__ == "__main__"`.
+        progress: show a progress bar.
+    Raises:
+        InputError: if the job cannot be done, or a worker dies.
+    """
+    run = AugmentRun(job)
+    todo = run.start()
+    earlier = run.total - run.count_images(todo)
+    with tqdm(total=run.total, initial=earlier, unit="image", disable=not progress) as bar:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as in workers: sums in another order differ in the last bit
+        try:
+            if workers == 1:
+                for number in todo:
+                    bar.update(run.make_block(number))
+            elif todo:
+                loader = DataLoader(
+                    _Blocks(job, todo),
+                    batch_size=None,
+                    num_workers=min(workers, len(todo)),
+                    multiprocessing_context="spawn",
+                )
+                for count in loader:
+                    if isinstance(count, InputError):
+                        raise count
+                    bar.update(count)
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker (pid"):
+                raise
+            raise InputError(
+                f"a worker died ({' '.join(str(error).split())[:200]}); run again to go on, with fewer workers if "
+                "memory ran out"
+            ) from error
+        finally:
+            torch.set_num_threads(threads)
+    return replace(run.finish(), earlier=earlier)
+
+
+class _Blocks(Dataset):
+    """Item i is what `make_block` says of block i, made by the worker that is asked for it.
+
+    Bad input is returned, not raised: a DataLoader would wrap it in a traceback.
+    """
+
+    def __init__(self, job: AugmentJob, numbers: Sequence[int]):
+        self.job, self.numbers = job, numbers
+        self._run: AugmentRun | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> int | InputError:
+        try:
+            if self._run is None:
+                self._run = AugmentRun(self.job)
+            return self._run.make_block(self.numbers[index])
+        except InputError as error:
+            return error
+
+
+def _open_source(job: AugmentJob) -> tuple[AnnotatedDataset, str]:
+    """The dataset and its format."""
+    path = Path(job.source)
+    if path.suffix == ".json":
+        return read_coco(path, job.images), "coco"
+    if job.images is not None:
+        raise InputError(f"{path}: the folder of images goes with a COCO JSON file; leave it out")
+    if path.suffix in (".yaml", ".yml") or (path.is_dir() and [*path.glob("*.yaml"), *path.glob("*.yml")]):
+        return read_yolo(path, job.split), "yolo"
+    if not path.exists() and job.source.count("/") != 1:  # no name a dataset of the Hub can have
+        raise InputError(f"{path}: no such file or folder; expected a COCO JSON file, a YOLO or a `datasets` folder")
+    is_parquet = path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet")))
+    return read_hf(path, job.split), "parquet" if is_parquet or not path.exists() else "imagefolder"
+
+
+def _open_foregrounds(job: AugmentJob, dataset: AnnotatedDataset) -> ForegroundBank:
+    paths = [Path(name) for name in job.foregrounds]
+    annotated = any(path.suffix == ".json" for path in paths)
+    if job.category is not None and (annotated or not paths):
+        raise InputError("--category names foregrounds of folders and pools; annotated objects have categories")
+    if job.foreground_images is not None and not annotated:
+        raise InputError("the folder of the foregrounds' images goes with a COCO JSON file of them; leave it out")
+    if not paths:
+        return ForegroundBank.from_dataset(dataset)
+    if annotated:
+        if len(paths) > 1:
+            raise InputError("foregrounds of a COCO file cannot be mixed with others; give it alone")
+        return ForegroundBank.from_dataset(read_coco(paths[0], job.foreground_images))
+    sources = []
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(f"{path}: is neither a folder of foregrounds nor a COCO JSON file")
+        pool = (path / "metadata.csv").is_file()
+        bank = (
+            ForegroundBank.from_pool([path], category=job.category)
+            if pool
+            else ForegroundBank.from_folder(path, category=job.category)
+        )
+        sources += bank.sources
+    return ForegroundBank(sources)
+
+
+def _failure(name: str, error: Exception) -> str:
+    return f"{name}: {one_line(error) or type(error).__name__}"
+
+
+def _encoded(image: np.ndarray, name: str) -> bytes:
+    """An RGB image (H, W, 3) in the format of a file's name, JPEG and WebP at quality 95."""
+    buffer = io.BytesIO()
+    format_name = OUTPUT_FORMATS[(PurePosixPath(name).suffix or name).lower()]
+    Image.fromarray(image).save(buffer, format_name, **({"quality": 95} if format_name in ("JPEG", "WEBP") else {}))
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as partial:
+        partial.write_bytes(content)
+
+
+def _outlined(sample: Mapping[str, Any]) -> np.ndarray:
+    """A small copy of a sample with its masks outlined, pasted ones in another colour."""
+    height, width = sample["image"].shape[:2]
+    size = max(1, round(width * SHEET_HEIGHT / height)), SHEET_HEIGHT
+    picture = np.array(Image.fromarray(sample["image"]).resize(size, Image.Resampling.LANCZOS))
+    for mask, origin in zip(sample["masks"], sample["origins"], strict=True):
+        small = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
+        edge = np.asarray(small.filter(ImageFilter.MaxFilter(3))) > np.asarray(small)
+        picture[edge] = PASTED_COLOR if origin < 0 else ORIGINAL_COLOR
+    return picture
+
+
+__all__ = ["FORMATS", "AugmentJob", "AugmentReport", "AugmentRun", "augment_files"]

@@ -1,0 +1,225 @@
+"""Datasets as Hugging Face `datasets` reads them, imagefolder and parquet, and webdataset shards.
+
+Objects lie in a column `objects`, as in the object detection datasets of the Hub, with the masks beside the boxes:
+
+    {"bbox": [[left, top, width, height], ...], "category": ["dog", ...], "segmentation": [...], "iscrowd": [0, ...]}
+
+or a list of such objects. `category` (or `categories`) may be text, class labels or numbers; `segmentation` is COCO's,
+polygons or RLE. Written are lists of objects with text (in parquet, class labels) and compressed RLE. Columns but
+`image`, `file_name`, `width`, `height` and `objects` are left out.
+"""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError, one_line
+from ...files.atomic_write import atomic_file
+from ..annotations import AnnotatedDataset, AnnotatedImage, mask_rle, segmentation_mask
+
+CATEGORY_FIELDS = ("category", "categories", "category_id", "label")
+
+
+def read_hf(name: str | os.PathLike, split: str = "train") -> AnnotatedDataset:
+    """Read a dataset with the columns `image` and `objects`; `file_name` is taken as the images' names, where there.
+
+    Args:
+        name: a folder that `datasets` reads (imagefolder with metadata, parquet), one parquet file, or a dataset of the
+            Hub.
+        split: of the dataset.
+    Returns:
+        images that are read from the disk one by one; categories are numbered as their class labels are, else in order
+        of name.
+    Raises:
+        InputError: if it cannot be opened, lacks a column, or objects have no category.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError('this format needs datasets; pip install "aict_hf[augment]"') from error
+    try:
+        if Path(name).suffix == ".parquet":
+            rows = datasets.load_dataset("parquet", data_files={split: str(name)}, split=split)
+        else:
+            rows = datasets.load_dataset(str(name), split=split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise InputError(f"{name}: cannot be opened as a dataset ({one_line(error)})") from error
+    lacking = {"image", "objects"} - set(rows.column_names)
+    if lacking:
+        columns = ", ".join(rows.column_names)
+        raise InputError(f"{name}: has the columns {columns}; expected {' and '.join(sorted(lacking))} too")
+    rows = rows.cast_column("image", datasets.Image(decode=False))
+    objects = [_as_list(value) for value in rows["objects"]]
+    fields = {name for several in objects for one in several for name in one}
+    field = next((name for name in CATEGORY_FIELDS if name in fields), "")
+    if not field and any(objects):
+        raise InputError(f"{name}: objects have no category; expected one of {', '.join(CATEGORY_FIELDS)}")
+    found = {one[field] for several in objects for one in several}
+    labels = _class_labels(rows.features["objects"], field)
+    ids: dict[Any, int]
+    if labels:
+        categories, ids = list(enumerate(labels)), {number: number for number in range(len(labels))}
+    elif all(isinstance(value, int) for value in found):
+        categories, ids = [(value, str(value)) for value in sorted(found)], {value: value for value in found}
+    else:
+        categories = list(enumerate(sorted(found)))
+        ids = {value: number for number, value in categories}
+    images = _Rows(rows, field, ids)
+    if len(set(images.names)) < len(images.names):
+        raise InputError(f"{name}: several images have one name; add a column file_name that tells them apart")
+    return AnnotatedDataset(images, [{"id": key, "name": value} for key, value in categories])
+
+
+def write_imagefolder_metadata(path: Path, dataset: AnnotatedDataset, images: Iterable[Mapping[str, Any]]) -> None:
+    """Write the `metadata.jsonl` of a folder of images; the file appears when it is complete.
+
+    Args:
+        path: the file, in the folder its `file_name`s start from.
+        dataset: names the categories.
+        images: COCO's image records, each with its `annotations`.
+    """
+    with atomic_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        for image in images:
+            file.write(json.dumps(_row(image, dataset)) + "\n")
+
+
+def write_parquet(path: Path, dataset: AnnotatedDataset, images: Iterable[tuple[Mapping[str, Any], bytes]]) -> None:
+    """Write a shard that `datasets` reads; the file appears when it is complete.
+
+    Args:
+        path: the file.
+        dataset: names the categories.
+        images: COCO's image records with their `annotations`, and the images' files.
+    """
+    import datasets
+
+    rows = [{"image": {"bytes": content, "path": i["file_name"]}, **_row(i, dataset)} for i, content in images]
+    number, text = datasets.Value("int64"), datasets.Value("string")
+    features = {
+        "image": datasets.Image(),
+        "file_name": text,
+        "width": number,
+        "height": number,
+        "objects": [
+            {
+                "bbox": [datasets.Value("float64")],
+                "category": datasets.ClassLabel(names=list(dataset.category_names.values())),
+                "area": datasets.Value("float64"),
+                "iscrowd": number,
+                "segmentation": {"size": [number], "counts": text},
+                "foreground": text,
+            }
+        ],
+    }
+    table = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+    with atomic_file(path) as partial:
+        table.to_parquet(str(partial))
+
+
+def shard_suffix(name: str) -> str:
+    """The extension of an image in webdataset shards, one for each kind of file."""
+    return Path(name).suffix.lower().replace(".jpeg", ".jpg")
+
+
+def write_webdataset(path: Path, dataset: AnnotatedDataset, images: Iterable[tuple[Mapping[str, Any], bytes]]) -> None:
+    """Write a shard: for each image its file and, as `json`, its row; the file appears when it is complete.
+
+    `datasets` reads a dataset only if all its images are files of one kind.
+
+    Args:
+        path: the file.
+        dataset: names the categories.
+        images: as for `write_parquet`.
+    """
+    with atomic_file(path) as partial, tarfile.open(partial, "w") as archive:
+        for number, (image, content) in enumerate(images):
+            key = f"{path.stem}_{number:06d}"  # keys end at the first dot, which file names may have anywhere
+            row = json.dumps(_row(image, dataset)).encode()
+            for suffix, value in ((shard_suffix(image["file_name"]), content), (".json", row)):
+                member = tarfile.TarInfo(key + suffix)
+                member.size = len(value)
+                archive.addfile(member, io.BytesIO(value))
+
+
+class _Rows(Sequence[AnnotatedImage]):
+    """The rows of a dataset as annotated images, read when they are asked for."""
+
+    def __init__(self, rows: Any, category_field: str, ids: Mapping[Any, int]):
+        self.rows, self.category_field, self.ids = rows, category_field, ids
+        if "file_name" in rows.column_names:
+            self.names = list(rows["file_name"])
+        else:
+            paths = [image["path"] for image in rows["image"]]
+            folders = [str(Path(path).parent) for path in paths if path]
+            try:
+                top = os.path.commonpath(folders)
+            except ValueError:  # there are none, or absolute and relative ones
+                top = ""
+            self.names = [
+                (Path(path).relative_to(top).as_posix() if top else Path(path).name) if path else f"{number:08d}.png"
+                for number, path in enumerate(paths)
+            ]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        row = self.rows[index]
+        content = row["image"]["bytes"]
+        annotations = []
+        for one in _as_list(row["objects"]):
+            annotation = {name: value for name, value in one.items() if name != self.category_field}
+            annotations.append({name: value for name, value in annotation.items() if value is not None})
+            annotations[-1]["category_id"] = self.ids[one[self.category_field]]
+        record = {side: row[side] for side in ("width", "height") if row.get(side)}
+        content = Path(row["image"]["path"]) if content is None else content
+        return AnnotatedImage(self.names[index], content, annotations, record)
+
+
+def _row(image: Mapping[str, Any], dataset: AnnotatedDataset) -> dict[str, Any]:
+    objects = []
+    for annotation in image["annotations"]:
+        segmentation = annotation["segmentation"]
+        if not isinstance(segmentation, Mapping) or not isinstance(segmentation["counts"], str):
+            segmentation = mask_rle(segmentation_mask(segmentation, image["height"], image["width"]))
+        objects.append(
+            {
+                "bbox": [float(value) for value in annotation["bbox"]],
+                "category": dataset.category_names[annotation["category_id"]],
+                "area": float(annotation["area"]),
+                "iscrowd": int(annotation["iscrowd"]),
+                "segmentation": segmentation,
+                "foreground": annotation.get("foreground"),
+            }
+        )
+    return {name: image[name] for name in ("file_name", "width", "height")} | {"objects": objects}
+
+
+def _as_list(objects: Any) -> list[dict[str, Any]]:
+    """Objects as a list of dicts, where they may be a dict of lists."""
+    if isinstance(objects, Mapping):
+        columns = {name: values for name, values in objects.items() if values is not None}
+        if len({len(values) for values in columns.values()}) > 1:
+            lengths = ", ".join(f"{len(values)} {name}" for name, values in columns.items())
+            raise InputError(f"objects have {lengths}; expected as many of each")
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return list(objects or [])
+
+
+def _class_labels(features: Any, field: str) -> list[str]:
+    """The names of the categories where the dataset declares them."""
+    while features is not None and not isinstance(features, Mapping):  # lists of objects
+        features = features[0] if isinstance(features, list) else getattr(features, "feature", None)
+    feature = (features or {}).get(field)
+    while feature is not None and not hasattr(feature, "names"):
+        feature = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    return list(feature.names) if feature is not None else []
+
+
+__all__ = ["read_hf", "shard_suffix", "write_imagefolder_metadata", "write_parquet", "write_webdataset"]

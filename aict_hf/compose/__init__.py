@@ -1,0 +1,1 @@
+"""Pasting a foreground into a photo."""

@@ -1,0 +1,274 @@
+"""Composites to train on and to measure with: iHarmony4's, and synthetic ones of real photos.
+
+Needs OpenCV (`pip install "aict_hf[training]"`).
+"""
+
+import io
+import math
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from ..errors import InputError, one_line
+from ..files.images import IMAGE_SUFFIXES, upright_size
+from ..files.photo_pools import MaskedPhoto, load_mask, load_photo, load_rgb, mask_scaled_to
+from .recoloring import RecoloringOptions, recolor_foreground
+
+if TYPE_CHECKING:
+    import datasets
+
+REFERENCE_PIXELS = 4096  # of one photo; statistics of more are the same
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One composite of iHarmony4 with its mask and the real photo; `subset` is its folder's name (HCOCO, ...)."""
+
+    composite: Path
+    mask: Path
+    real: Path
+    subset: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A composite, its mask and the real photo, decoded.
+
+    Attributes:
+        composite, real: RGB, uint8, shape (H, W, 3).
+        mask: foreground, uint8, shape (H, W).
+        name: the composite's file name, or the pool's.
+        subset: which part of the data it belongs to; for synthetic composites, how they were recoloured.
+    """
+
+    composite: np.ndarray
+    mask: np.ndarray
+    real: np.ndarray
+    name: str
+    subset: str
+
+
+def read_iharmony4(folders: Sequence[str | os.PathLike], split: str) -> list[Triplet]:
+    """The composites that iHarmony4's lists name (ccHarmony and other sets of the same layout alike).
+
+    Args:
+        folders: each a set with `composite_images/`, `masks/`, `real_images/` and a list `*_{split}.txt` of composite
+            names, or a folder of such sets. A mask or real photo has the composite's stem, or that without its last
+            one or two numbers (`a0002_1_4.jpg`, `a0002_1.png`, `a0002.jpg`).
+        split: "train" or "test".
+    Raises:
+        InputError: naming a missing folder or list, or the first composite that lacks a file.
+    """
+    sets = []
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise InputError(f"{folder}: is not a folder; give a folder with composite_images, masks and real_images")
+        parts = [folder] if (folder / "composite_images").is_dir() else sorted(folder.glob("*/composite_images/.."))
+        if not parts:
+            raise InputError(f"{folder}: holds no composite_images, nor do its folders; is it iHarmony4's layout?")
+        sets += [part.resolve() for part in parts]
+    triplets = []
+    for part in sets:
+        lists = sorted(part.glob(f"*_{split}.txt"))
+        if not lists:
+            raise InputError(f"{part}: has no list *_{split}.txt of composites; iHarmony4 brings one in every set")
+        masks, reals = _by_stem(part / "masks"), _by_stem(part / "real_images")
+        for line in (line.strip() for path in lists for line in path.read_text().splitlines()):
+            if not line:
+                continue
+            composite = part / "composite_images" / Path(line).name
+            mask, real = _find(composite.stem, masks), _find(composite.stem, reals)
+            if not composite.is_file() or mask is None or real is None:
+                lacking = "file" if not composite.is_file() else "mask" if mask is None else "real photo"
+                raise InputError(f"{composite}: has no {lacking}, but {lists[0].name} names it; is the set complete?")
+            triplets.append(Triplet(composite, mask, real, part.name))
+    if not triplets:
+        raise InputError(f"{', '.join(map(str, sets))}: the {split} lists are empty")
+    return triplets
+
+
+def check_sizes(photos: Sequence[Triplet] | Sequence[MaskedPhoto]) -> None:
+    """Compare the sizes of all photos and masks, turned upright, without decoding them.
+
+    Files without a readable header pass: what is broken is found when it is decoded.
+
+    Raises:
+        InputError: naming the first file that differs from its composite in size, or from its photo in shape.
+    """
+
+    def problem(photo: Any) -> str | None:
+        others: tuple[Path, ...]
+        if isinstance(photo, Triplet):
+            first, others, rule = photo.composite, (photo.mask, photo.real), "equal"
+        else:  # a mask is scaled to its photo
+            first, others, rule = photo.image, (photo.mask,), "equal but for their scale"
+        size = upright_size(first)
+        for path in others:
+            other = upright_size(path)
+            if size is None or other is None or other == size:
+                continue
+            difference = abs(other[0] / other[1] * size[1] / size[0] - 1)
+            if isinstance(photo, Triplet) or difference > max(0.02, 1.5 / min(*size, *other)):
+                sizes = f"is {other[0]} x {other[1]}, {first.name} {size[0]} x {size[1]} when upright"
+                return f"{path}: {sizes}; they must be {rule}"
+        return None
+
+    with ThreadPool(8) as pool:
+        found = tqdm(pool.imap(problem, photos, chunksize=64), "checking sizes", len(photos), leave=False, delay=2)
+        line = next(filter(None, found), None)
+    if line is not None:
+        raise InputError(line)
+
+
+def stream_photos(
+    name: str, *, split: str = "train", image_column: str = "image", mask_column: str = "mask"
+) -> "datasets.IterableDataset":
+    """Real photos with masks as a stream, never all on the disk: columns `image` and `mask`, not yet decoded.
+
+    Args:
+        name: a dataset of the Hub, a folder that `datasets` reads (parquet, imagefolder), or webdataset shards as a
+            glob pattern or address ending in `.tar`, whose columns are the files' extensions (`jpg`, `mask.png`).
+        split: of the dataset.
+        image_column, mask_column: where the photo and its mask are.
+    Raises:
+        InputError: if the dataset cannot be opened, or lacks a column or the columns hold no images.
+    """
+    import datasets  # slow to import, and wanted here alone
+
+    try:
+        if name.endswith(".tar"):
+            stream = datasets.load_dataset("webdataset", data_files={split: name}, split=split, streaming=True)
+        else:
+            stream = datasets.load_dataset(name, split=split, streaming=True)
+        columns = list(stream.features or next(iter(stream)))
+    except (OSError, ValueError, IndexError, StopIteration, datasets.exceptions.DatasetsError) as error:
+        raise InputError(f"{name}: cannot be opened as a dataset ({one_line(error)})") from error
+    for column in (image_column, mask_column):
+        if column not in columns:
+            raise InputError(f"{name}: has the columns {', '.join(columns)}; expected {column} among them")
+    for column in (image_column, mask_column):
+        stream = stream.cast_column(column, datasets.Image(decode=False))
+    stream = stream.select_columns([image_column, mask_column])
+    names = {column: name for column, name in ((image_column, "image"), (mask_column, "mask")) if column != name}
+    return stream.rename_columns(names) if names else stream
+
+
+def decode_streamed(row: Mapping) -> tuple[np.ndarray, np.ndarray]:
+    """A photo (H, W, 3) and its mask (H, W), both uint8, from a row of `stream_photos`; the mask scaled to the photo.
+
+    Raises:
+        InputError: if either cannot be decoded.
+    """
+    pixels = []
+    for field, mode in (("image", "RGB"), ("mask", "L")):
+        content, path = row[field]["bytes"], row[field]["path"]
+        try:
+            with Image.open(path if content is None else io.BytesIO(content)) as image:
+                pixels.append(np.array(ImageOps.exif_transpose(image).convert(mode)))
+        except Exception as error:  # decoders raise of many kinds on damaged files
+            raise InputError(f"{path}: cannot be decoded ({error})") from error
+    return pixels[0], mask_scaled_to(*pixels)
+
+
+def load_triplet(triplet: Triplet, *, max_side: int | None = None) -> Sample:
+    """Decode one composite of iHarmony4.
+
+    Args:
+        triplet: its files.
+        max_side: shrink it where its longer side has more pixels.
+    Raises:
+        InputError: if a file cannot be read, or sizes differ.
+    """
+    composite, real, mask = load_rgb(triplet.composite), load_rgb(triplet.real), load_mask(triplet.mask)
+    for path, array in ((triplet.real, real), (triplet.mask, mask)):
+        if array.shape[:2] != composite.shape[:2]:
+            raise InputError(
+                f"{path}: is {array.shape[1]} x {array.shape[0]}, its composite {triplet.composite.name} "
+                f"{composite.shape[1]} x {composite.shape[0]}; they must be equal"
+            )
+    scale = (max_side or math.inf) / max(mask.shape)
+    if scale < 1:
+        size = [max(1, round(side * scale)) for side in mask.shape[::-1]]
+        composite, mask, real = (
+            np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA)) for image in (composite, mask, real)
+        )
+    return Sample(composite, mask, real, triplet.composite.name, triplet.subset)
+
+
+def reference_colors(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Colours of a photo to transfer to another: of its foreground or of all of it, by chance.
+
+    Returns:
+        RGB, uint8, shape (up to 4096, 3).
+    """
+    pixels = image.reshape(-1, 3)
+    foreground = np.flatnonzero(mask > 127)
+    if len(foreground) > 200 and rng.random() < 0.6:
+        return pixels[foreground[rng.integers(len(foreground), size=min(REFERENCE_PIXELS, len(foreground)))]]
+    return pixels[rng.integers(len(pixels), size=min(REFERENCE_PIXELS, len(pixels)))]
+
+
+def synthetic_sample(
+    photos: Sequence[MaskedPhoto], index: int, *, seed: int = 0, options: RecoloringOptions | None = None
+) -> Sample | None:
+    """A composite made from photo `index`, always the same for the same photos, index, seed and options.
+
+    Args:
+        photos: the pool; references come from it too.
+        index: whose foreground is recoloured.
+        seed: another one gives other composites.
+        options: what may be drawn.
+    Returns:
+        the sample, or None where the photo allows no plausible composite.
+    Raises:
+        InputError: if the photo cannot be read, or none of the photos whose colours it was to take.
+    """
+    photo = photos[index]
+    rng = np.random.default_rng([seed, zlib.crc32(f"{photo.name} {photo.mask.name}".encode())])
+    image, mask = load_photo(photo)
+    if not (mask > 0).any():
+        return None
+    references = []
+    for other in rng.integers(len(photos), size=3):
+        try:
+            references.append(reference_colors(*load_photo(photos[other]), rng))
+        except InputError:  # another will do
+            continue
+    if not references:
+        raise InputError(f"{photo.image}: none of the photos drawn for its new colours could be read")
+    recolored = recolor_foreground(image, mask, references, rng, options)
+    return None if recolored is None else Sample(recolored.composite, mask, image, photo.name, recolored.method)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder; iHarmony4's layout has composite_images, masks and real_images")
+    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
+
+
+def _find(stem: str, files: dict[str, Path]) -> Path | None:
+    shorter = stem.rpartition("_")[0]
+    candidates = (stem, shorter, shorter.rpartition("_")[0])
+    return next((files[name] for name in candidates if name in files), None)
+
+
+__all__ = [
+    "Sample",
+    "Triplet",
+    "check_sizes",
+    "decode_streamed",
+    "load_triplet",
+    "read_iharmony4",
+    "reference_colors",
+    "stream_photos",
+    "synthetic_sample",
+]

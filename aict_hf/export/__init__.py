@@ -1,0 +1,1 @@
+"""Checkpoints and LUTs for other programs."""

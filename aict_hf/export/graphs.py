@@ -1,0 +1,133 @@
+"""The two halves of AICT as graphs that run without this package: ONNX, or torch.export.
+
+`parameter_network` takes low-resolution composites and masks to the LUT maps, `apply_luts` photos of any size and the
+maps to the harmonized photos. Needs `pip install "aict_hf[onnx]"` for ONNX.
+"""
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ..errors import InputError
+from ..files.atomic_write import atomic_folder
+from ..model.lut import apply_luts_reference
+from ..model.modeling_aict import AICTModel
+from ..pretrained import load_checkpoint
+
+MAX_BATCH, MAX_SIDE = 1024, 65536
+
+
+class ParameterNetwork(nn.Module):
+    """Low-resolution composites (B, 3, h, w) and masks (B, 1, h, w) to knots and color_lut."""
+
+    def __init__(self, model: AICTModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self.model(pixel_values, mask, return_harmonized=False)
+        return outputs.knots, outputs.color_lut
+
+
+class LUTApplication(nn.Module):
+    """`apply_luts` of float photos in [0, 1], in operators every runtime has."""
+
+    def forward(self, composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor) -> Tensor:
+        return apply_luts_reference(composite, mask, knots, color_lut)
+
+
+def export_graphs(
+    checkpoint: str | os.PathLike | None, out_dir: str | os.PathLike, *, format: Literal["onnx", "torch"]
+) -> Path:
+    """Write `parameter_network` and `apply_luts` as `.onnx` files, or as `.pt2` files of torch.export.
+
+    Batches are dynamic in both, height and width in `apply_luts`; float32 throughout. ONNX files are checked against
+    torch with onnxruntime before the folder appears.
+
+    Args:
+        checkpoint: a bundled checkpoint's name, a folder or a Hub repository; the default checkpoint where None.
+        out_dir: the folder to write; must not exist yet, or be empty.
+        format: onnx (opset 18 or later) or torch.
+    Returns:
+        `out_dir`.
+    Raises:
+        InputError: if the checkpoint cannot be loaded, the extra is missing or `out_dir` cannot be written.
+    """
+    if format not in ("onnx", "torch"):
+        raise InputError(f"format is {format!r}; expected onnx or torch")
+    if format == "onnx":
+        try:
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise InputError(f"ONNX needs {error.name}; pip install 'aict_hf[onnx]'") from error
+    model, processor = load_checkpoint(checkpoint)
+    inputs, programs = _programs(model.float(), (processor.size["height"], processor.size["width"]))
+    with atomic_folder(Path(out_dir)) as partial:
+        processor.to_json_file(partial / "preprocessor_config.json")  # says what size the network wants
+        for name, program in programs.items():
+            if format == "torch":
+                torch.export.save(program, partial / f"{name}.pt2")
+            else:
+                _save_onnx(program, inputs[name], partial / f"{name}.onnx")
+    return Path(out_dir)
+
+
+def _programs(
+    model: AICTModel, size: tuple[int, int]
+) -> tuple[dict[str, tuple[Tensor, ...]], dict[str, ExportedProgram]]:
+    """Example inputs and exported programs by name."""
+    batch, height, width = Dim("batch", max=MAX_BATCH), Dim("height", max=MAX_SIDE), Dim("width", max=MAX_SIDE)
+    generator = torch.Generator().manual_seed(0)
+    small = tuple(torch.rand(2, channels, *size, generator=generator) for channels in (3, 1))
+    photo = tuple(torch.rand(2, channels, 75, 90, generator=generator) for channels in (3, 1))
+    network = ParameterNetwork(model).eval()
+    with torch.no_grad():
+        maps = network(*small)
+        inputs = {"parameter_network": small, "apply_luts": (*photo, *maps)}
+        photos = {0: batch, 2: height, 3: width}
+        programs = {
+            "parameter_network": torch.export.export(network, small, dynamic_shapes=({0: batch}, {0: batch})),
+            "apply_luts": torch.export.export(
+                LUTApplication(), inputs["apply_luts"], dynamic_shapes=(photos, photos, {0: batch}, {0: batch})
+            ),
+        }
+    return inputs, programs
+
+
+def _save_onnx(program: ExportedProgram, inputs: tuple[Tensor, ...], path: Path) -> None:
+    import onnxruntime
+
+    names = list(program.graph_signature.user_inputs)
+    outputs = ["harmonized"] if path.stem == "apply_luts" else ["knots", "color_lut"]
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of operators of torchvision
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's own code
+            graph: Any = torch.onnx.export(program, dynamo=True, input_names=names, output_names=outputs, verbose=False)
+    finally:
+        logger.setLevel(level)
+    graph.save(str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})
+    with torch.no_grad():
+        expected = program.module()(*inputs)
+    for ours, theirs in zip(found, [expected] if isinstance(expected, Tensor) else expected, strict=True):
+        difference = float((torch.from_numpy(ours) - theirs).abs().max())
+        if not difference <= 1e-4:
+            raise InputError(
+                f"{path.stem}: onnxruntime differs from torch by {difference:.1e}, expected at most 1e-4; "
+                "export with --format torch, or try other versions of onnx and onnxruntime"
+            )
+
+
+__all__ = ["LUTApplication", "ParameterNetwork", "export_graphs"]

@@ -1,0 +1,312 @@
+"""Photos and masks as files: read upright with their metadata, written whole or not at all."""
+
+import io
+import os
+import struct
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from ..errors import InputError, one_line
+from .atomic_write import atomic_file
+from .exif import append_exif, exif_block
+
+DEFAULT_MAX_MEGAPIXELS = 200.0
+OUTPUT_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+MAX_JPEG_EXIF = 65533  # bytes
+MAX_JPEG_SIDE = 65500  # pixels
+SIXTEEN_BIT_FORMATS = ("PNG", "TIFF")
+IMAGE_SUFFIXES = (*OUTPUT_FORMATS, ".bmp", ".gif")
+
+# Modes each format can hold; anything else is converted to the first that keeps alpha where there is any.
+_MODES = {
+    "JPEG": ("RGB", "L"),
+    "PNG": ("RGBA", "RGB", "L", "LA"),
+    "WEBP": ("RGBA", "RGB"),
+    "TIFF": ("RGBA", "RGB", "L", "LA"),
+}
+_PIXEL_LIMIT = threading.Lock()
+
+
+@dataclass
+class ImageFile:
+    """A decoded photo, upright, with what travels beside its pixels.
+
+    Attributes:
+        pixels: PIL image of mode L, LA, RGB or RGBA, or for 16-bit files a uint16 array, (H, W) or (H, W, C).
+        icc_profile: the file's colour profile.
+        exif: the file's EXIF block, orientation removed.
+    """
+
+    pixels: Image.Image | np.ndarray
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        if isinstance(self.pixels, Image.Image):
+            return self.pixels.size
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    @property
+    def rgb_profile(self) -> bytes | None:
+        """The colour profile, where it can be one of RGB pixels: that of a gray photo cannot."""
+        bands = self.pixels.mode if isinstance(self.pixels, Image.Image) else "L" * (self.pixels.ndim == 2)
+        return None if bands in ("L", "LA") else self.icc_profile
+
+
+def read_image(
+    path: str | os.PathLike,
+    *,
+    content: bytes | None = None,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    formats: tuple[str, ...] | None = None,
+) -> ImageFile:
+    """Decode a photo or mask, turned upright as its EXIF orientation says.
+
+    CMYK becomes sRGB, through the file's colour profile where it has one; other profiles stay with the pixels.
+
+    Args:
+        path: a file of any format Pillow reads; 16-bit RGB files need the extra `aict_hf[16bit]`.
+        content: the file's bytes, where it is none on the disk; `path` is what errors call it. 8 bits a channel.
+        max_megapixels: refuse larger images before decoding them (decompression bombs).
+        formats: Pillow's names of the formats to take, for files of strangers; all that it knows where left out.
+    Raises:
+        InputError: if the file is missing, empty, truncated, no image, animated or too large.
+    """
+    path = Path(path)
+    try:
+        if (path.stat().st_size if content is None else len(content)) == 0:
+            raise InputError(f"{path}: is empty; expected an image")
+        with open_image(path if content is None else io.BytesIO(content), formats) as image:
+            width, height = image.size
+            check_pixel_count(path, width, height, max_megapixels)
+            if image.format != "MPO" and _holds_several(image):  # cameras store previews as MPO
+                raise InputError(f"{path}: holds several images; save the one you mean to a file of its own")
+            sixteen_bit = _is_sixteen_bit(image)
+            if sixteen_bit and content is not None:
+                raise InputError(f"{path}: has 16 bits a channel; convert it to 8")
+            pixels = _decode_sixteen_bit(path) if sixteen_bit else ImageOps.exif_transpose(image)
+            read = ImageFile(pixels, image.info.get("icc_profile"), exif_block(image))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; check the path") from error
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{path}: is not an image of a known format; expected JPEG, PNG, WebP, TIFF or alike"
+        ) from error
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise of many kinds on damaged files
+        raise InputError(f"{path}: cannot be decoded ({error}); is the file complete?") from error
+    if isinstance(read.pixels, Image.Image) and read.pixels.mode in ("I", "F"):
+        raise InputError(f"{path}: has 32 bits a pixel, of no known range; convert it to 8 or 16 bits a channel")
+    if isinstance(read.pixels, Image.Image) and read.pixels.mode == "CMYK":
+        return _from_inks(read)
+    if isinstance(read.pixels, Image.Image) and read.pixels.mode not in ("L", "LA", "RGB", "RGBA"):
+        alpha = read.pixels.has_transparency_data
+        read.pixels = read.pixels.convert("RGBA" if alpha else "L" if read.pixels.mode == "1" else "RGB")
+    return read
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image turned upright, from its header alone; None where it cannot be read."""
+    try:
+        with open_image(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size[::-1] if turned else image.size
+    except Exception:  # decoders raise of many kinds on damaged files
+        return None
+
+
+def in_profile(photo: ImageFile, profile: bytes | None = None) -> Image.Image | np.ndarray:
+    """A photo's pixels in the colours of another ICC profile, None being sRGB; 16-bit and gray ones as they are."""
+    pixels = photo.pixels
+    if isinstance(pixels, np.ndarray) or pixels.mode not in ("RGB", "RGBA") or photo.icc_profile == profile:
+        return pixels
+    try:
+        source, target = (
+            ImageCms.ImageCmsProfile(io.BytesIO(given)) if given else ImageCms.createProfile("sRGB")
+            for given in (photo.icc_profile, profile)
+        )
+        transform = ImageCms.buildTransform(source, target, "RGB", "RGB")
+        probe = np.mgrid[:256:15, :256:15, :256:15].T.astype(np.uint8).reshape(-1, 18, 3)
+        moved = ImageCms.applyTransform(Image.fromarray(probe), transform)
+        if abs(np.asarray(moved).astype(int) - probe).max() <= 1:
+            return pixels  # the profiles are one but for rounding, which would only harm
+        colors = ImageCms.applyTransform(pixels.convert("RGB"), transform)
+    except ImageCms.PyCMSError:
+        return pixels  # a profile that does not fit: as without one
+    assert colors is not None
+    if pixels.mode == "RGBA":
+        colors.putalpha(pixels.getchannel("A"))
+    return colors
+
+
+def check_pixel_count(path: str | os.PathLike, width: int, height: int, max_megapixels: float) -> None:
+    """Refuse images over a limit, before they are decoded.
+
+    Raises:
+        InputError: saying the size and the limit.
+    """
+    if width * height > max_megapixels * 1e6:
+        raise InputError(
+            f"{path}: has {width} x {height} pixels, over the limit of {max_megapixels:g} megapixels; "
+            "raise --max-megapixels if you trust the file"
+        )
+
+
+def output_format(path: str | os.PathLike) -> str:
+    """Pillow's name of the format a file of this name is written in.
+
+    Raises:
+        InputError: if the extension is none of those this package writes.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in OUTPUT_FORMATS:
+        raise InputError(f"{path}: cannot write {suffix or 'a file without extension'}; use .png, .jpg, .webp or .tif")
+    return OUTPUT_FORMATS[suffix]
+
+
+def write_image(path: str | os.PathLike, image: ImageFile) -> None:
+    """Encode a photo in the format of its extension (JPEG and WebP at quality 95) with its colour profile and EXIF.
+
+    EXIF blocks larger than JPEG can hold (64 KiB) are left out there. 16-bit pixels stay 16-bit in PNG and TIFF and
+    become 8-bit in JPEG and WebP. The file appears under its name only when it is complete.
+
+    Raises:
+        InputError: if the format cannot hold the image or the file cannot be written.
+    """
+    path = Path(path)
+    format_name = output_format(path)
+    pixels, icc_profile = image.pixels, image.icc_profile
+    if format_name == "JPEG" and max(image.size) > MAX_JPEG_SIDE:
+        raise InputError(f"{path}: JPEG holds at most {MAX_JPEG_SIDE} pixels a side; use .png or .tif")
+    if isinstance(pixels, np.ndarray) and format_name not in SIXTEEN_BIT_FORMATS:
+        pixels = Image.fromarray(((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if isinstance(pixels, Image.Image) and pixels.mode not in _MODES[format_name]:
+        alpha = pixels.has_transparency_data and pixels.getchannel("A").getextrema() != (255, 255)
+        if alpha and "RGBA" not in _MODES[format_name]:
+            raise InputError(f"{path}: {format_name} cannot hold the alpha channel; write .png, .webp or .tif instead")
+        if pixels.mode in ("L", "LA"):
+            icc_profile = None  # it describes gray, the converted pixels are RGB
+        pixels = pixels.convert("RGBA" if alpha else "RGB")
+    if isinstance(pixels, Image.Image) and format_name == "WEBP" and max(pixels.size) > 16383:
+        raise InputError(
+            f"{path}: WebP holds at most 16383 pixels a side, the image is {pixels.size}; write .png or .tif"
+        )
+    exif = image.exif or b""
+    if format_name == "JPEG" and len(exif) > MAX_JPEG_EXIF:
+        exif = b""
+    with atomic_file(path) as partial:
+        try:
+            if isinstance(pixels, np.ndarray):
+                _encode_sixteen_bit(partial, pixels, icc_profile, exif)
+            elif format_name == "TIFF":
+                pixels.save(partial, format=format_name, icc_profile=icc_profile, compression="tiff_adobe_deflate")
+            else:
+                options = {} if format_name == "PNG" else {"quality": 95}
+                pixels.save(partial, format=format_name, icc_profile=icc_profile, exif=exif, **options)
+            if format_name == "TIFF" and exif:
+                append_exif(partial, exif)
+        except (ValueError, TypeError, struct.error) as error:
+            raise InputError(f"{path}: cannot be encoded ({error})") from error
+
+
+def open_image(path: Path | io.BytesIO, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Image.open without Pillow's own pixel limit, which lies below ours and is one for the whole process."""
+    with _PIXEL_LIMIT:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            return Image.open(path, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _holds_several(image: Image.Image) -> bool:
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return getattr(image, "n_frames", 1) > 1
+    try:  # counting them takes minutes for a file made of many
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
+
+
+def _from_inks(image: ImageFile) -> ImageFile:
+    """CMYK to sRGB."""
+    assert isinstance(image.pixels, Image.Image)
+    if image.icc_profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(image.icc_profile))
+            pixels = ImageCms.profileToProfile(image.pixels, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            assert pixels is not None
+            return ImageFile(pixels, None, image.exif)
+        except ImageCms.PyCMSError:
+            pass  # a profile that does not fit: as without one
+    return ImageFile(image.pixels.convert("RGB"), None, image.exif)
+
+
+def _is_sixteen_bit(image: Image.Image) -> bool:
+    """Whether the file has 16 bits a channel: Pillow decodes only gray ones of these to their full depth."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return 16 in image.tag_v2.get(ExifTags.Base.BitsPerSample, ())
+    return image.mode.startswith("I;16") or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+
+
+def _vips(path: Path):
+    try:
+        import pyvips
+    except (ImportError, OSError) as error:
+        raise InputError(f"{path}: 16-bit images need libvips; pip install 'aict_hf[16bit]'") from error
+    return pyvips
+
+
+def _decode_sixteen_bit(path: Path) -> np.ndarray:
+    pyvips = _vips(path)
+    try:
+        image = pyvips.Image.new_from_file(str(path), fail_on="error", revalidate=True).autorot()
+        pixels = image.numpy()
+    except pyvips.Error as error:
+        raise InputError(f"{path}: cannot be decoded ({one_line(error)}); is the file complete?") from error
+    if image.format != "ushort" or image.interpretation == "cmyk" or image.bands > 4:
+        raise InputError(
+            f"{path}: has {image.bands} bands of {image.format} ({image.interpretation}); expected 16-bit gray or RGB"
+        )
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+
+
+def _encode_sixteen_bit(path: Path, pixels: np.ndarray, icc_profile: bytes | None, exif: bytes) -> None:
+    pyvips = _vips(path)
+    is_tiff = path.suffix.startswith(".tif")
+    if pixels.ndim == 3 and pixels.shape[2] == 2 and is_tiff:  # gray and alpha, which few programs read back
+        pixels = pixels[..., [0, 0, 0, 1]]
+    bands = 1 if pixels.ndim == 2 else pixels.shape[2]
+    image = pyvips.Image.new_from_array(pixels, interpretation="grey16" if bands < 3 else "rgb16").copy()
+    for name, block in (("icc-profile-data", icc_profile), ("exif-data", exif)):
+        if block:
+            image.set_type(pyvips.GValue.blob_type, name, block)
+    try:
+        image.write_to_file(str(path), **({"compression": "deflate"} if is_tiff else {}))
+    except pyvips.Error as error:
+        raise OSError(one_line(error)) from error
+
+
+__all__ = [
+    "DEFAULT_MAX_MEGAPIXELS",
+    "IMAGE_SUFFIXES",
+    "MAX_JPEG_SIDE",
+    "OUTPUT_FORMATS",
+    "ImageFile",
+    "check_pixel_count",
+    "in_profile",
+    "open_image",
+    "output_format",
+    "read_image",
+    "upright_size",
+    "write_image",
+]

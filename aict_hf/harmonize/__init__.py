@@ -1,0 +1,1 @@
+"""Harmonizing photos that lie in files."""

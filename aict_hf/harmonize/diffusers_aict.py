@@ -1,0 +1,235 @@
+"""AICT in diffusers: a pipeline and a modular block that harmonize what an inpainting pipeline generated."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..model.image_processing_aict import (
+    AICTImageProcessor,
+    ImageLike,
+    is_several,
+    open_image,
+    photo_tensors,
+    rgb_tensor,
+)
+from ..model.lut import to_unit
+from ..model.modeling_aict import AICTModel
+from ..pretrained import DEFAULT_CHECKPOINT
+
+try:
+    # Not from the top, where type checkers find placeholders.
+    from diffusers.modular_pipelines.modular_pipeline import ModularPipelineBlocks, PipelineState
+    from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec, InputParam, OutputParam
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+except ImportError as error:
+    raise ImportError('this module needs diffusers >= 0.37; pip install "aict_hf[diffusers]"') from error
+
+OUTPUT_TYPES = ("pil", "np", "pt")
+
+
+class AICTHarmonizePipeline(DiffusionPipeline):
+    """Fits the colours of a generated foreground to the photo it was generated into.
+
+    `AICTHarmonizePipeline(*load_checkpoint())` (`aict_hf.pretrained`) has a bundled or any other AICT checkpoint. What
+    `save_pretrained` writes is a folder for `AICTHarmonizePipeline.from_pretrained` on machines with this package.
+    diffusers does not load such a folder from the Hub, nor without the package: put there what `aict export` writes,
+    which transformers loads anywhere and `load_checkpoint` here.
+
+    Args:
+        model: predicts the LUTs.
+        image_processor: makes its inputs and applies the LUTs.
+
+    Source: AICT (NeurIPS 2024).
+    """
+
+    model_cpu_offload_seq = "model"  # type: ignore[assignment]  # diffusers annotates it by its default
+
+    def __init__(self, model: AICTModel, image_processor: AICTImageProcessor):
+        super().__init__()
+        self.register_modules(model=model, image_processor=image_processor)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        mask_image: ImageLike | Sequence[ImageLike],
+        *,
+        original_image: ImageLike | Sequence[ImageLike] | None = None,
+        strength: float = 1.0,
+        batch_size: int = 1,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> ImagePipelineOutput | tuple:
+        """Harmonize generated images, one or several, of any mixture of sizes.
+
+        Args:
+            image: what an inpainting pipeline returned, or a composite: PIL images, paths, arrays (H, W, 3) or
+                (B, H, W, 3), tensors (3, H, W) or (B, 3, H, W), or lists of these; uint8 or float in [0, 1].
+            mask_image: the foreground that was generated, white; values between black and white are soft. The size of
+                `original_image`, or of `image` without it. One per image or one for all: PIL images, paths, arrays
+                (H, W), (B, H, W) or (..., H, W, 1), tensors (H, W), (B, H, W) or (..., 1, H, W).
+            original_image: the photo that was inpainted, one per image or one for all. Where the mask is 0 its pixels
+                come back exactly, which an inpainting pipeline's do not; where the mask is soft, what was generated is
+                blended in before it is harmonized. What was generated in another size, as pipelines with a resolution
+                of their own do, is resized to the original's, bicubically and without keeping its aspect ratio.
+                Without it, the background is that of `image`: right where the pipeline has laid its result onto the
+                photo already (diffusers' `padding_mask_crop`), whose soft edges would be blended twice.
+            strength: share of the change of colours to apply, 0 (only the blending) to 1. Not the inpainting
+                pipeline's strength, which is how much it generates anew.
+            batch_size: how many images go through the network at once.
+            output_type: "pil" for a list of RGB images, "np" for a float32 array (B, H, W, 3) in [0, 1], "pt" for a
+                float32 tensor (B, 3, H, W), on the device of `image`; lists where the sizes differ.
+            return_dict: False for a plain tuple.
+        Returns:
+            `ImagePipelineOutput` with `images`, or `(images,)`.
+        Raises:
+            ValueError: if an image is none, numbers or sizes do not fit, or an option is out of range.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type is {output_type!r}; expected one of {', '.join(OUTPUT_TYPES)}")
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength is {strength}; expected a share from 0 to 1")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
+        if isinstance(mask_image, np.ndarray | Tensor) and mask_image.ndim == 3:  # diffusers reads it as a batch
+            single = isinstance(mask_image, np.ndarray) and mask_image.shape[2] == 1
+            mask_image = mask_image[None] if single else mask_image[:, None]
+        several: tuple[Any, ...] = (image, mask_image, original_image)
+        generated, masks, originals = (list(given) if is_several(given) else [given] for given in several)
+        if not generated:
+            raise ValueError("image is an empty list; pass at least one image")
+        for name, given in (("mask_image", masks), ("original_image", originals)):
+            if len(given) == 1:
+                given *= len(generated)
+            if len(given) != len(generated):
+                raise ValueError(
+                    f"image holds {len(generated)} images, {name} {len(given)}; pass one for each or one for all"
+                )
+        photos = list(zip(generated, masks, originals, strict=True))
+        results: list[Tensor] = []
+        with self.progress_bar(total=len(photos)) as progress_bar:
+            for start in range(0, len(photos), batch_size):
+                composites, foregrounds = [], []
+                for index, photo in enumerate(photos[start : start + batch_size], start):
+                    try:
+                        composite, foreground = _composite(*photo, keep_uint8=output_type == "pil")
+                    except ValueError as error:
+                        raise ValueError(f"image {index}: {error}") from error
+                    composites.append(composite)
+                    foregrounds.append(foreground)
+                channels_first = {"input_data_format": "channels_first"}
+                inputs = self.image_processor(composites, foregrounds, return_tensors="pt", **channels_first)
+                outputs = self.model(**inputs.to(self._execution_device), return_harmonized=False)
+                results += self.image_processor.post_process_harmonization(
+                    outputs, composites, foregrounds, strength, **channels_first
+                )
+                progress_bar.update(len(composites))
+        self.maybe_free_model_hooks()
+        images: Any = results
+        if output_type != "pt":
+            images = [np.ascontiguousarray(result.permute(1, 2, 0).cpu().numpy()) for result in results]
+        if output_type == "pil":
+            images = [Image.fromarray(a if a.dtype == np.uint8 else (a * 255).round().astype(np.uint8)) for a in images]
+        elif len({result.shape for result in results}) == 1:
+            images = torch.stack(images) if output_type == "pt" else np.stack(images)
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+
+class AICTHarmonizeStep(ModularPipelineBlocks):
+    """The same as a block of a modular pipeline, for after an inpainting pipeline's decode step.
+
+    `blocks.sub_blocks.insert("harmonize", AICTHarmonizeStep(), len(blocks.sub_blocks))` puts it last. The components
+    have names of their own, as has the strength: `image_processor` and `strength` are the inpainting pipeline's.
+    `load_components` loads the bundled checkpoint. After `padding_mask_crop`, which lays the result onto the photo
+    itself, the soft edges of a mask are blended twice.
+
+    Source: AICT (NeurIPS 2024).
+    """
+
+    @property
+    def description(self) -> str:
+        return (
+            "Fits the colours of what was generated inside the mask to the photo, whose other pixels are kept exactly"
+        )
+
+    @property
+    def expected_components(self) -> list[ComponentSpec]:
+        return [
+            ComponentSpec("harmonization_model", AICTModel, pretrained_model_name_or_path=DEFAULT_CHECKPOINT),
+            ComponentSpec(
+                "harmonization_image_processor", AICTImageProcessor, pretrained_model_name_or_path=DEFAULT_CHECKPOINT
+            ),
+        ]
+
+    @property
+    def inputs(self) -> list[InputParam]:
+        return [
+            InputParam("images", required=True, description="The generated images, from the decode step."),
+            InputParam("mask_image", required=True, description="The mask that was inpainted, of the photo's size."),
+            InputParam("image", required=True, description="The photo that was inpainted."),
+            InputParam("harmonization_strength", default=1.0, description="Share of the change to apply, 0 to 1."),
+            InputParam("output_type", default="pil", description="Output format: 'pil', 'np', 'pt'."),
+        ]
+
+    @property
+    def intermediate_outputs(self) -> list[OutputParam]:
+        return [OutputParam("images", type_hint=list[Image.Image], description="The harmonized images.")]
+
+    @torch.no_grad()
+    def __call__(self, components: Any, state: PipelineState) -> tuple[Any, PipelineState]:
+        """Replace `images` in the state by what `AICTHarmonizePipeline` makes of them, of `mask_image` and `image`."""
+        block_state: Any = self.get_block_state(state)
+        pipe = AICTHarmonizePipeline(components.harmonization_model, components.harmonization_image_processor)
+        pipe.set_progress_bar_config(disable=True)
+        block_state.images = pipe(
+            block_state.images,
+            block_state.mask_image,
+            original_image=block_state.image,
+            strength=block_state.harmonization_strength,
+            output_type=block_state.output_type,
+            return_dict=False,
+        )[0]
+        self.set_block_state(state, block_state)
+        return components, state
+
+
+def _composite(image: Any, mask_image: Any, original_image: Any, *, keep_uint8: bool) -> tuple[Tensor, Tensor]:
+    """What was generated, laid onto the original: RGB (3, H, W), float32 or uint8, and the mask (1, H, W)."""
+    if mask_image is None:
+        raise ValueError("mask_image is None; pass the mask that was inpainted")
+    photo, foreground = open_image(image), open_image(mask_image)
+    generated = rgb_tensor(photo)
+    canvas = generated
+    if original_image is not None:
+        photo = open_image(original_image)
+        canvas = rgb_tensor(photo, name="original_image")
+    height, width = rgb_tensor(foreground, name="mask").shape[1:]
+    if (height, width) != canvas.shape[1:]:
+        raise ValueError(
+            f"mask_image is {width} x {height}, {'image' if original_image is None else 'original_image'} is "
+            f"{canvas.shape[2]} x {canvas.shape[1]}; resize the mask"
+            + (", or pass the photo that was inpainted as original_image" if original_image is None else "")
+        )
+    mask = photo_tensors(photo, foreground)[1].to(generated.device)
+    canvas = canvas.to(generated.device)
+    if not (keep_uint8 and canvas.dtype == torch.uint8):
+        canvas = to_unit(canvas)
+    if original_image is None:
+        return canvas, mask
+    if generated.shape != canvas.shape:
+        resized = F.interpolate(to_unit(generated)[None], canvas.shape[1:], mode="bicubic", antialias=True)
+        generated = resized[0].clamp(0, 1)
+    inside = mask[0] > 0
+    opacity = to_unit(mask[:, inside])
+    blended = opacity * to_unit(generated[:, inside]) + (1 - opacity) * to_unit(canvas[:, inside])
+    composite = canvas.clone()
+    composite[:, inside] = (blended * 255).round().to(torch.uint8) if canvas.dtype == torch.uint8 else blended
+    return composite, mask
+
+
+__all__ = ["AICTHarmonizePipeline", "AICTHarmonizeStep"]

@@ -1,0 +1,194 @@
+"""TIFF files larger than memory, harmonized a strip of rows at a time (`pip install "aict_hf[large]"`).
+
+libvips reads them, tifffile writes the result, for libvips would want it as a whole.
+
+Two passes: the first collects the rows the network's low-resolution copy is made of, the second recolours strip after
+strip.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..errors import InputError, one_line
+from ..files.atomic_write import atomic_file
+from ..files.exif import MAX_SIZE as MAX_EXIF_FILE
+from ..files.exif import append_exif, exif_block
+from ..files.images import DEFAULT_MAX_MEGAPIXELS, check_pixel_count, open_image
+from ..model.image_processing_aict import AICTImageProcessor
+from ..model.lut import apply_luts
+from ..model.modeling_aict import AICTModel
+from ..model.resizing import resize_image, resize_mask, sampled_rows
+
+if TYPE_CHECKING:
+    import pyvips
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+TILE = 256  # side of the result's tiles, and rows held at a time
+LARGE_MEGAPIXELS = 100.0  # smaller photos are harmonized in memory
+DTYPES: dict[str, type[np.unsignedinteger]] = {"uchar": np.uint8, "ushort": np.uint16}
+
+
+def is_large_tiff(composite: Path, mask: Path | None, output: Path) -> bool:
+    """Whether a photo is one for `harmonize_large_tiff`: over 100 megapixels, TIFF in and out, and a mask of its size.
+
+    Only what can be read from the top to the bottom: RGB (with alpha, too) of 8 or 16 bits, not to be turned upright,
+    and a gray mask of 8 bits. False, too, where the extra is missing or a file cannot be read.
+    """
+    if mask is None or composite.suffix.lower() not in TIFF_SUFFIXES or output.suffix.lower() not in TIFF_SUFFIXES:
+        return False
+    try:
+        photo, foreground = _open(composite), _open(mask)
+    except InputError:
+        return False
+    return (
+        photo.width * photo.height > LARGE_MEGAPIXELS * 1e6
+        and photo.format in DTYPES
+        and photo.interpretation in ("srgb", "rgb", "rgb16")
+        and photo.bands in (3, 4)
+        and (foreground.width, foreground.height) == (photo.width, photo.height)
+        and (foreground.format, foreground.bands) == ("uchar", 1)
+        and _upright(photo)
+        and _upright(foreground)
+    )
+
+
+class LargeResult(NamedTuple):
+    """What harmonizing a large photo tells: its size, the mask's mean (0 to 1), the disharmony of its small copy."""
+
+    width: int
+    height: int
+    mask_area: float
+    disharmony: float
+
+
+@torch.inference_mode()
+def harmonize_large_tiff(
+    composite: Path,
+    mask: Path,
+    output: Path,
+    model: AICTModel,
+    processor: AICTImageProcessor,
+    *,
+    strength: float = 1.0,
+    invert_mask: bool = False,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    progress: bool = False,
+) -> LargeResult:
+    """Harmonize a TIFF file of any size; the result is a tiled TIFF, deflate, with the photo's colour profile and EXIF.
+
+    A result over 4 GiB is written without EXIF, which has no room for so far an offset.
+
+    Args:
+        composite, mask, output: files for which `is_large_tiff` holds.
+        model, processor: a checkpoint's two parts.
+        strength: share of the change to apply, 0 to 1.
+        invert_mask: fit the background to the foreground instead.
+        max_megapixels: refuse larger images; no question of memory here.
+        progress: show progress bars.
+    Returns:
+        what is known of the photo; the file is written even where the mask has no foreground.
+    Raises:
+        InputError: if a file is damaged or too large, or the output cannot be written.
+    """
+    import tifffile
+
+    photo = _open(composite)
+    width, height, dtype = photo.width, photo.height, DTYPES[photo.format]
+    check_pixel_count(composite, width, height, max_megapixels)
+    with open_image(composite) as header:
+        exif = exif_block(header)
+    shape = (processor.size["height"], processor.size["width"])
+    kept = sampled_rows(height, shape[0])
+    wanted = kept.numpy()
+    lines, mask_lines, foreground_sum = [], [], 0
+    for top, pixels, weights in _strips(composite, mask, invert_mask, "reading", progress):
+        inside = wanted[(wanted >= top) & (wanted < top + len(pixels))] - top
+        lines.append(pixels[inside, :, :3])
+        mask_lines.append(weights[inside])
+        foreground_sum += int(weights.sum(dtype=np.int64))
+    rows = {"kept_rows": kept, "full_height": height}
+    image = resize_image(torch.from_numpy(np.concatenate(lines)).permute(2, 0, 1), shape, **rows).float() / 255
+    small_mask = resize_mask(torch.from_numpy(np.concatenate(mask_lines))[None], shape, **rows)
+    del lines, mask_lines
+    inputs = (tensor[None].to(model.device) for tensor in (image, small_mask))
+    outputs = model(*inputs, return_harmonized=False)
+    knots, color_lut = outputs.knots.cpu(), outputs.color_lut.cpu()
+
+    def harmonized_tiles() -> Iterator[np.ndarray]:
+        """The result's tiles, row after row of them from the left to the right; smaller ones at the edges."""
+        for top, pixels, weights in _strips(composite, mask, invert_mask, "harmonizing", progress):
+            rgb = torch.from_numpy(np.ascontiguousarray(pixels[:, :, :3])).permute(2, 0, 1)[None]
+            foreground = torch.from_numpy(weights)[None, None]
+            apply_luts(rgb, foreground, knots, color_lut, strength=strength, out=rgb, top=top, full_height=height)
+            pixels[:, :, :3] = rgb[0].permute(1, 2, 0).numpy()
+            for left in range(0, width, TILE):
+                yield np.ascontiguousarray(pixels[:, left : left + TILE])
+
+    with atomic_file(output) as partial:
+        tifffile.imwrite(
+            partial,
+            harmonized_tiles(),
+            shape=(height, width, photo.bands),
+            dtype=dtype,
+            tile=(TILE, TILE),
+            photometric="rgb",
+            extrasamples=["unassalpha"] if photo.bands == 4 else None,
+            compression="zlib",
+            predictor=True,
+            bigtiff=height * width * photo.bands * np.dtype(dtype).itemsize > 2**31,
+            resolution=(10 * photo.xres, 10 * photo.yres),
+            resolutionunit="centimeter",
+            iccprofile=photo.get("icc-profile-data") if photo.get_typeof("icc-profile-data") else None,
+            software=False,
+            metadata=None,
+        )
+        if exif and partial.stat().st_size <= MAX_EXIF_FILE:
+            append_exif(partial, exif)
+    [disharmony] = processor.disharmony(outputs, image[None], small_mask[None])
+    return LargeResult(width, height, foreground_sum / (255 * width * height), disharmony)
+
+
+def _strips(
+    composite: Path, mask: Path, invert_mask: bool, title: str, progress: bool
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """The number of each strip's first row, its pixels (rows, W, bands) and its mask (rows, W), from top to bottom."""
+    import pyvips
+
+    photo, foreground = _open(composite), _open(mask)
+    regions = pyvips.Region.new(photo), pyvips.Region.new(foreground)
+    with tqdm(total=photo.height, unit="row", desc=title, disable=not progress, leave=False) as bar:
+        for top in range(0, photo.height, TILE):
+            count = min(TILE, photo.height - top)
+            try:
+                pixels, weights = (region.fetch(0, top, photo.width, count) for region in regions)
+            except pyvips.Error as error:
+                reason = f"cannot be decoded ({one_line(error)}); are both files complete?"
+                raise InputError(f"{composite}: {reason}") from error
+            levels = np.frombuffer(pixels, DTYPES[photo.format]).reshape(count, photo.width, photo.bands).copy()
+            share = np.frombuffer(weights, np.uint8).reshape(count, photo.width)
+            yield top, levels, 255 - share if invert_mask else share.copy()
+            bar.update(count)
+
+
+def _open(path: Path) -> "pyvips.Image":
+    try:
+        import pyvips
+        import tifffile  # noqa: F401  both or none
+    except (ImportError, OSError) as error:
+        raise InputError(f"{path}: images of this size need libvips; pip install 'aict_hf[large]'") from error
+    try:
+        return pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error", revalidate=True)
+    except pyvips.Error as error:
+        raise InputError(f"{path}: cannot be opened ({one_line(error)})") from error
+
+
+def _upright(image: "pyvips.Image") -> bool:
+    return not image.get_typeof("orientation") or image.get("orientation") == 1
+
+
+__all__ = ["harmonize_large_tiff", "is_large_tiff"]

@@ -1,0 +1,392 @@
+"""Image processor of AICT: photos and masks of any kind to the network's inputs, and its LUTs back onto the photos."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from transformers.image_processing_base import ImageProcessingMixin  # noqa: F401  diffusers looks for it here
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+
+from .color_difference import ciede2000, rgb_to_lab
+from .lut import FULL_SCALE, apply_luts, sample_luts, to_unit
+from .resizing import resize_image, resize_mask
+
+ImageLike = Image.Image | np.ndarray | Tensor | str | os.PathLike
+
+DISHARMONY_PIXELS = 2**16
+
+
+class AICTImageProcessor(BaseImageProcessor):
+    """Makes the low-resolution copies the network sees, and applies its LUTs to the full-resolution photos.
+
+    Photos and masks may be PIL images, NumPy arrays, torch tensors or file paths, one or a list. Arrays are
+    (H, W), (H, W, C) or (C, H, W) with C = 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA); uint8 0..255, uint16
+    0..65535 or float 0..1. Where (H, W, C) and (C, H, W) both fit, torch tensors are read as (C, H, W), NumPy arrays
+    as (H, W, C), unless `input_data_format` says otherwise. Files are turned upright as their EXIF orientation says.
+
+    Args:
+        size: height and width of the low-resolution copies, in pixels: `{"height": 256, "width": 256}` or one number.
+
+    Source: AICT (NeurIPS 2024), section 3.1; the resize of the authors' data loader (OpenCV's `INTER_LINEAR`).
+    """
+
+    model_input_names = ["pixel_values", "mask"]  # noqa: RUF012  as transformers declares it
+
+    def __init__(self, size: dict[str, int] | int = 256, **kwargs):
+        super().__init__(**kwargs)
+        self.size = _size_dict(size)
+
+    def __call__(self, images: Any, masks: Any = None, **kwargs: Any) -> BatchFeature:  # type: ignore[override]
+        return self.preprocess(images, masks, **kwargs)
+
+    def preprocess(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        masks: ImageLike | Sequence[ImageLike | None] | None = None,
+        *,
+        size: dict[str, int] | int | None = None,
+        input_data_format: str | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """Make the network's inputs.
+
+        Args:
+            images: composites, one or several.
+            masks: their foreground masks, as many: white (255, 65535, 1.0 or True) is foreground, values between are
+                soft. RGB masks are read by their luminance. May be left out (or None in a list) where the images have
+                an alpha channel, which is then the mask.
+            size: low-resolution size, instead of the processor's own.
+            input_data_format: "channels_first" or "channels_last" for arrays whose layout is ambiguous.
+            return_tensors: "pt" for torch tensors, "np" for NumPy arrays.
+        Returns:
+            `pixel_values`, RGB in [0, 1], shape (B, 3, height, width), and `mask`, in [0, 1], (B, 1, height, width).
+        Raises:
+            ValueError: if an image is not what its type promises, a mask is missing or differs in size from its image.
+            FileNotFoundError: if a path does not exist.
+        """
+        size = self.size if size is None else _size_dict(size)
+        shape = (size["height"], size["width"])
+        pixel_values, low_resolution_masks = [], []
+        for index, (image, given_mask) in enumerate(pair_images(images, masks)):
+            photo, foreground = open_image(image), open_image(given_mask)
+            try:
+                rgb, mask = photo_tensors(photo, foreground, input_data_format)
+            except ValueError as error:
+                raise ValueError(f"{_name(image, given_mask, index)}: {error}") from error
+            pixel_values.append(resize_image(rgb, shape).float() / 255)
+            low_resolution_masks.append(resize_mask(mask, shape))
+        data: dict[str, Any] = {"pixel_values": torch.stack(pixel_values), "mask": torch.stack(low_resolution_masks)}
+        if return_tensors != "pt":  # BatchFeature makes arrays of arrays only
+            data = {name: tensor.cpu().numpy() for name, tensor in data.items()}
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    @torch.no_grad()
+    def post_process_harmonization(
+        self,
+        outputs: Any,
+        composites: ImageLike | Sequence[ImageLike],
+        masks: ImageLike | Sequence[ImageLike | None] | None = None,
+        strength: float = 1.0,
+        *,
+        input_data_format: str | None = None,
+    ) -> list[Any]:
+        """Apply the predicted LUTs to the photos at full resolution.
+
+        Args:
+            outputs: what `AICTModel` returned for `composites` and `masks` (`knots` and `color_lut` are read).
+            composites: the photos that were given to the processor.
+            masks: their masks, as given to the processor.
+            strength: share of the change to apply, 0 (returns the input bit for bit) to 1.
+            input_data_format: as in `preprocess`.
+        Returns:
+            one image per composite, of the type, size and mode it came in (PIL for a path); alpha channels are kept,
+            pixels with mask 0 are identical to the input. Palette images keep their palette: convert them to RGB
+            first for a result of full quality.
+        Raises:
+            ValueError: as `preprocess`; or if `outputs` is for another number of images.
+        """
+        results = []
+        for photo, foreground, knots, color_lut in _opened(outputs, composites, masks):
+            rgb, mask = photo_tensors(photo, foreground, input_data_format)
+            device = knots.device
+            harmonized = apply_luts(
+                rgb[None].to(device), mask[None].to(device), knots[None], color_lut[None], strength=strength
+            )[0].to(rgb.device)
+            changed = (mask > 0) if strength > 0 else torch.zeros_like(mask, dtype=torch.bool)
+            results.append(_put_back(photo, harmonized, changed, input_data_format))
+        return results
+
+    @torch.no_grad()
+    def disharmony(
+        self,
+        outputs: Any,
+        composites: ImageLike | Sequence[ImageLike],
+        masks: ImageLike | Sequence[ImageLike | None] | None = None,
+        *,
+        input_data_format: str | None = None,
+    ) -> list[float]:
+        """How far the foreground's colours are from where the network would put them; nothing is changed.
+
+        Args:
+            outputs: what `AICTModel` returned for `composites` and `masks` (`knots` and `color_lut` are read).
+            composites, masks, input_data_format: as for `post_process_harmonization`.
+        Returns:
+            for each composite the mean CIEDE2000 between its foreground and the full-strength result, weighted by the
+            mask: 0 fits, 5 is plain to see. Photos larger than 65 536 foreground pixels are measured at that many,
+            evenly spaced. 0 where the mask has no foreground. Colours are taken to be sRGB.
+        Raises:
+            ValueError: as `post_process_harmonization`.
+        """
+        distances = []
+        for photo, foreground, knots, color_lut in _opened(outputs, composites, masks):
+            rgb, mask = photo_tensors(photo, foreground, input_data_format)
+            height, width = mask.shape[1:]
+            inside = mask.flatten().nonzero()[:, 0]
+            if len(inside) == 0:
+                distances.append(0.0)
+                continue
+            if len(inside) > DISHARMONY_PIXELS:
+                inside = inside[torch.linspace(0, len(inside) - 1, DISHARMONY_PIXELS, dtype=torch.float64).long()]
+            row, column = inside // width, inside % width
+            x, y = column * (2 / max(width - 1, 1)) - 1, row * (2 / max(height - 1, 1)) - 1
+            positions = torch.stack([x, y], dim=-1)[None].float().to(knots.device)
+            colors, weight = to_unit(rgb[:, row, column])[None].float(), to_unit(mask[0, row, column]).float()
+            colors, weight = colors.to(knots.device), weight.to(knots.device)
+            changed = sample_luts(colors, positions, knots[None].float(), color_lut[None].float())
+            result = weight * changed + (1 - weight) * colors
+            difference = ciede2000(rgb_to_lab(colors), rgb_to_lab(result))[0]
+            distances.append(float((weight * difference).sum() / weight.sum()))
+        return distances
+
+
+def _opened(outputs: Any, composites: Any, masks: Any) -> Iterator[tuple[Any, Any, Tensor, Tensor]]:
+    """Each photo and mask, opened, with its knots and color_lut."""
+    pairs = pair_images(composites, masks)
+    if len(pairs) != len(outputs.knots):
+        raise ValueError(f"outputs holds {len(outputs.knots)} images, composites {len(pairs)}; pass the same ones")
+    for (image, mask), knots, color_lut in zip(pairs, outputs.knots, outputs.color_lut, strict=True):
+        yield open_image(image), open_image(mask), knots, color_lut
+
+
+def pair_images(
+    images: ImageLike | Sequence[ImageLike], masks: ImageLike | Sequence[ImageLike | None] | None
+) -> list[tuple[Any, Any]]:
+    """Composites with their masks (None where left out), as they were given.
+
+    Raises:
+        ValueError: if there are no images, or not as many masks as images.
+    """
+    photos = _as_list(images)
+    foregrounds = [None] * len(photos) if masks is None else _as_list(masks)
+    if not photos:
+        raise ValueError("no images were given; pass at least one")
+    if len(photos) != len(foregrounds):
+        raise ValueError(f"{len(photos)} images came with {len(foregrounds)} masks; pass one mask per image")
+    return list(zip(photos, foregrounds, strict=True))
+
+
+def is_several(images: Any) -> bool:
+    """Whether this is a list of images, or a stack of them in one array, and not one image."""
+    return isinstance(images, list | tuple) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 4)
+
+
+def open_image(image: Any) -> Any:
+    """The image itself, or the one in the file it names, turned upright.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no image, has 16 bits a channel in colour, or more pixels than Pillow's own limit
+            (`PIL.Image.MAX_IMAGE_PIXELS`).
+    """
+    if not isinstance(image, str | os.PathLike):
+        return image
+    try:
+        with Image.open(image) as opened:
+            deep = not opened.mode.startswith("I;16") and any(
+                ";16" in str(tile) for tile in getattr(opened, "tile", ())
+            )
+            upright = ImageOps.exif_transpose(opened)  # loads it
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # decoders raise of many kinds on damaged files
+        raise ValueError(f"{os.fspath(image)} cannot be read as an image: {error}") from error
+    if deep:
+        raise ValueError(
+            f"{os.fspath(image)} has 16 bits a channel, which Pillow would cut to 8; read it as a uint16 array, "
+            "or use aict_hf.files.images.read_image"
+        )
+    return upright
+
+
+def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = None) -> tuple[Tensor, Tensor]:
+    """One photo and its mask as the tensors the LUTs work on.
+
+    Args:
+        photo: PIL image, NumPy array or torch tensor, gray, RGB or with alpha.
+        foreground: its mask, or None where the photo's alpha is the mask.
+        input_data_format: as in `AICTImageProcessor.preprocess`.
+    Returns:
+        RGB, shape (3, H, W), uint8, uint16 or float in [0, 1] (a view of an RGB array, not a copy), and mask, shape
+        (1, H, W), uint8 or float in [0, 1].
+    Raises:
+        ValueError: if shape, dtype or values are not those of an image, or the sizes differ.
+    """
+    channels = _channels(photo, "image", input_data_format)
+    if foreground is not None:
+        mask = _luminance(_channels(foreground, "mask", input_data_format))
+        if mask.dtype == torch.uint8 and mask.max() == 1:
+            raise ValueError(
+                "the mask is uint8 but holds only 0 and 1, where 255 is foreground; pass it as bool or times 255"
+            )
+    elif channels.shape[0] in (2, 4):
+        mask = channels[-1:]
+    else:
+        raise ValueError("no mask was given and the image has no alpha channel; pass a mask or an RGBA image")
+    if mask.dtype == torch.uint16:
+        mask = to_unit(mask)
+    rgb = _colors(channels)
+    if mask.shape[1:] != rgb.shape[1:]:
+        raise ValueError(
+            f"mask is {mask.shape[2]} x {mask.shape[1]}, composite is {rgb.shape[2]} x {rgb.shape[1]}; "
+            "resize the mask to the composite"
+        )
+    return rgb, mask.to(rgb.device)
+
+
+def rgb_tensor(photo: Any, *, name: str = "image", input_data_format: str | None = None) -> Tensor:
+    """The colours of one photo, without its alpha channel: what `photo_tensors` returns first.
+
+    Raises:
+        ValueError: if shape, dtype or values are not those of an image, calling it `name`.
+    """
+    return _colors(_channels(photo, name, input_data_format))
+
+
+def _size_dict(size: dict[str, int] | int) -> dict[str, int]:
+    sides = {"height": size, "width": size} if isinstance(size, int) else dict(size)
+    if set(sides) != {"height", "width"} or not all(isinstance(side, int) and side > 0 for side in sides.values()):
+        raise ValueError(f"size is {size}; expected a number of pixels or {{'height': ..., 'width': ...}}")
+    return sides
+
+
+def _as_list(images: Any) -> list[Any]:
+    return list(images) if is_several(images) else [images]
+
+
+def _name(image: Any, mask: Any, index: int) -> str:
+    paths = [os.fspath(given) for given in (mask, image) if isinstance(given, str | os.PathLike)]
+    return paths[0] if paths else f"image {index}"
+
+
+def _channels(image: Any, name: str, input_data_format: str | None) -> Tensor:
+    """An image as (C, H, W), 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA: uint8, uint16 or float (checked) in [0, 1]."""
+    if isinstance(image, Image.Image):
+        return _pil_channels(image)
+    if not isinstance(image, np.ndarray | Tensor):
+        raise ValueError(f"{name} is a {type(image).__name__}; expected a PIL image, an array, a tensor or a file path")
+    if image.ndim == 2:
+        image = image[None]
+        input_data_format = "channels_first"
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(f"{name} has shape {tuple(image.shape)}; expected (H, W), (H, W, C) or (C, H, W)")
+    channels_first = _is_channels_first(image, name, input_data_format)
+    tensor = _as_tensor(image) if isinstance(image, np.ndarray) else image
+    tensor = tensor if channels_first else tensor.permute(2, 0, 1)
+    if tensor.dtype in FULL_SCALE:
+        return tensor
+    if tensor.dtype == torch.bool and name == "mask":
+        return tensor.float()
+    if not tensor.dtype.is_floating_point:
+        raise ValueError(
+            f"{name} has dtype {image.dtype}; expected uint8, uint16 or float in [0, 1], or bool for a mask"
+        )
+    low, high = tensor.aminmax()
+    if not (low >= 0 and high <= 1):  # also where they are NaN
+        raise ValueError(f"{name} has values from {low:.4g} to {high:.4g}; floats must lie in [0, 1] and not be NaN")
+    return tensor
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()  # torch wants neither
+    try:
+        return torch.from_numpy(array)
+    except TypeError as error:
+        raise ValueError(f"arrays of dtype {array.dtype} are no images; expected uint8, uint16 or float") from error
+
+
+def _is_channels_first(image: np.ndarray | Tensor, name: str, input_data_format: str | None) -> bool:
+    first, last = image.shape[0] in (1, 2, 3, 4), image.shape[-1] in (1, 2, 3, 4)
+    if input_data_format is not None:
+        if input_data_format not in ("channels_first", "channels_last"):
+            raise ValueError(f"input_data_format is {input_data_format!r}; expected channels_first or channels_last")
+        channels_first = input_data_format == "channels_first"
+        first, last = first and channels_first, last and not channels_first
+    if not (first or last):
+        raise ValueError(f"{name} has shape {tuple(image.shape)}; expected 1, 2, 3 or 4 channels, first or last")
+    return first and (not last or isinstance(image, Tensor))
+
+
+def _pil_channels(image: Image.Image) -> Tensor:
+    if image.mode.startswith("I;16"):
+        return torch.from_numpy(np.array(image).astype(np.uint16))[None]  # its byte order may be another
+    if image.mode in ("I", "F"):
+        raise ValueError(f"image mode {image.mode} has no fixed range; convert it to L, RGB or a float array in [0, 1]")
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode == "1" else "RGB")
+    pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+def _colors(channels: Tensor) -> Tensor:
+    """RGB, shape (3, H, W), of gray or RGB with or without alpha; a view."""
+    return channels[:3] if channels.shape[0] > 2 else channels[:1].expand(3, -1, -1)
+
+
+def _luminance(channels: Tensor) -> Tensor:
+    """(C, H, W) to (1, H, W) by the weights of ITU-R 601, alpha left out; gray stays exactly gray."""
+    if channels.shape[0] < 3:
+        return channels[:1]
+    red, green, blue = channels[:3].to(torch.promote_types(torch.float32, channels.dtype))
+    luminance = 0.299 * red + 0.587 * green + 0.114 * blue
+    if channels.dtype in FULL_SCALE:
+        luminance = luminance + 0.5  # rounds where it is cut to an integer
+    return torch.where((red == green) & (green == blue), red, luminance).to(channels.dtype)[None]
+
+
+def _put_back(photo: Any, harmonized: Tensor, changed: Tensor, input_data_format: str | None) -> Any:
+    """A copy of `photo`, of its type, layout and mode, with the harmonized RGB where `changed`; alpha is kept."""
+    if not isinstance(photo, Image.Image):
+        return _put_back_array(photo, harmonized, changed, input_data_format)
+    if photo.mode.startswith("I;16"):
+        values = _put_back_array(np.array(photo), harmonized, changed, input_data_format)
+        return Image.frombytes(photo.mode, photo.size, values.tobytes())
+    result = photo.copy()
+    pixels = Image.fromarray(np.ascontiguousarray(harmonized.permute(1, 2, 0).numpy()))
+    if photo.mode == "P":
+        pixels = pixels.quantize(palette=photo, dither=Image.Dither.NONE)
+    else:
+        pixels = pixels.convert(photo.mode, dither=Image.Dither.NONE)
+    if photo.mode in ("LA", "RGBA"):
+        pixels.putalpha(photo.getchannel("A"))
+    result.paste(pixels, mask=Image.fromarray(changed[0].numpy().astype(np.uint8) * 255))
+    return result
+
+
+def _put_back_array(array: Any, harmonized: Tensor, changed: Tensor, input_data_format: str | None) -> Any:
+    result = array.clone() if isinstance(array, Tensor) else _as_tensor(array.copy())
+    channels_first = array.ndim == 2 or _is_channels_first(array, "image", input_data_format)
+    layers = result[None] if array.ndim == 2 else result if channels_first else result.permute(2, 0, 1)
+    colours = 3 if layers.shape[0] > 2 else 1
+    values = harmonized if colours == 3 else _luminance(harmonized)
+    layers[:colours] = torch.where(changed, values.to(layers.dtype), layers[:colours])
+    return result if isinstance(array, Tensor) else result.numpy().astype(array.dtype, copy=False)
+
+
+__all__ = ["AICTImageProcessor"]

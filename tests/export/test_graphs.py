@@ -1,0 +1,124 @@
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_photo
+from PIL import Image
+
+from aict_hf.errors import InputError
+from aict_hf.export.graphs import export_graphs
+from aict_hf.model.lut import apply_luts_reference
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "onnx_numpy.py"
+TOLERANCE = 1e-4
+
+
+@pytest.fixture
+def mine(model, processor, tmp_path):
+    model.save_pretrained(tmp_path / "mine")
+    processor.save_pretrained(tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+@pytest.fixture
+def onnx_folder(mine, tmp_path):
+    pytest.importorskip("onnxruntime")
+    return export_graphs(mine, tmp_path / "onnx", format="onnx")
+
+
+def inputs(batch, side=32):
+    generator = torch.Generator().manual_seed(batch)
+    return tuple(torch.rand(batch, channels, side, side, generator=generator) for channels in (3, 1))
+
+
+def photos(batch, height, width):
+    generator = torch.Generator().manual_seed(height)
+    return tuple(torch.rand(batch, channels, height, width, generator=generator) for channels in (3, 1))
+
+
+def test_onnx_graphs_agree_with_torch_at_other_sizes(model, onnx_folder):
+    import onnxruntime
+
+    network, luts = (
+        onnxruntime.InferenceSession(onnx_folder / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        for name in ("parameter_network", "apply_luts")
+    )
+    for batch, height, width in ((1, 37, 53), (3, 128, 41)):
+        pixel_values, mask = inputs(batch)
+        with torch.no_grad():
+            ours = model(pixel_values, mask, return_harmonized=False)
+        knots, color_lut = network.run(None, {"pixel_values": pixel_values.numpy(), "mask": mask.numpy()})
+        np.testing.assert_allclose(knots, ours.knots, rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(color_lut, ours.color_lut, rtol=0, atol=TOLERANCE)
+        composite, foreground = photos(batch, height, width)
+        names = ("composite", "mask", "knots", "color_lut")
+        tensors = (composite.numpy(), foreground.numpy(), knots, color_lut)
+        [harmonized] = luts.run(None, dict(zip(names, tensors, strict=True)))
+        expected = apply_luts_reference(composite, foreground, ours.knots, ours.color_lut)
+        np.testing.assert_allclose(harmonized, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_half_precision_and_the_processors_size(model, processor, tmp_path):
+    model.half().save_pretrained(tmp_path / "half")
+    processor.size = {"height": 64, "width": 32}
+    processor.save_pretrained(tmp_path / "half")
+    folder = export_graphs(tmp_path / "half", tmp_path / "programs", format="torch")
+    network = torch.export.load(folder / "parameter_network.pt2").module()
+    knots, _ = network(torch.rand(1, 3, 64, 32), torch.rand(1, 1, 64, 32))
+    assert knots.dtype == torch.float32
+    with pytest.raises(InputError, match="format is 'ONNX'; expected onnx or torch"):
+        export_graphs(tmp_path / "half", tmp_path / "graphs", format="ONNX")
+
+
+def test_torch_programs_run_where_the_package_is_not(model, mine, tmp_path):
+    folder = export_graphs(mine, tmp_path / "programs", format="torch")
+    pixel_values, mask = inputs(3)
+    composite, foreground = photos(3, 37, 53)
+    torch.save((pixel_values, mask, composite, foreground), tmp_path / "inputs.pt")
+    code = f"""
+import sys
+sys.modules["aict_hf"] = None
+import torch
+names = ("parameter_network", "apply_luts")
+network, luts = (torch.export.load({str(folder)!r} + f"/{{name}}.pt2").module() for name in names)
+pixel_values, mask, composite, foreground = torch.load({str(tmp_path / "inputs.pt")!r})
+torch.save(luts(composite, foreground, *network(pixel_values, mask)), {str(tmp_path / "out.pt")!r})
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    with torch.no_grad():
+        ours = model(pixel_values, mask, return_harmonized=False)
+    expected = apply_luts_reference(composite, foreground, ours.knots, ours.color_lut)
+    torch.testing.assert_close(torch.load(tmp_path / "out.pt"), expected, rtol=0, atol=1e-5)
+
+
+def test_the_example_needs_numpy_pillow_and_onnxruntime_alone(model, processor, onnx_folder, tmp_path, monkeypatch):
+    photo, foreground = make_photo(61, 83)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    Image.fromarray(foreground).save(tmp_path / "mask.png")
+    paths = [str(tmp_path / name) for name in ("photo.png", "mask.png", "out.png")]
+    for hidden in ("torch", "transformers", "aict_hf", "cv2"):
+        monkeypatch.setitem(sys.modules, hidden, None)
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), str(onnx_folder), *paths])
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    monkeypatch.undo()
+    with torch.no_grad():
+        outputs = model(**processor(photo, foreground, return_tensors="pt"))
+    expected = processor.post_process_harmonization(outputs, photo, foreground)[0].astype(int)
+    difference = np.abs(np.asarray(Image.open(paths[2]), int) - expected)
+    assert difference.max() <= 1
+    assert not np.array_equal(expected, photo)
+
+
+def test_the_folder_says_the_networks_size_and_is_whole(onnx_folder, monkeypatch, tmp_path):
+    assert json.loads((onnx_folder / "preprocessor_config.json").read_text())["size"] == {"height": 32, "width": 32}
+    names = {"parameter_network.onnx", "apply_luts.onnx", "preprocessor_config.json"}
+    assert {path.name for path in onnx_folder.iterdir()} == names
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(InputError, match=r"aict_hf\[onnx\]"):
+        export_graphs(None, tmp_path / "other", format="onnx")
+    assert not (tmp_path / "other").exists()

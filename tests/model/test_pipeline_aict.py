@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+import torch
+from conftest import make_photo, put_in_cache, run_offline
+from PIL import Image
+from transformers import pipeline
+
+from aict_hf import ImageHarmonizationPipeline
+
+
+@pytest.fixture
+def pipe(model, processor):
+    return pipeline("image-harmonization", model=model, image_processor=processor, device="cpu")
+
+
+def pairs():
+    return [
+        tuple(map(Image.fromarray, make_photo(*size, seed=seed)))
+        for seed, size in enumerate([(40, 56), (21, 33), (40, 56)])
+    ]
+
+
+def direct(model, processor, photo, mask, **kwargs):
+    with torch.no_grad():
+        outputs = model(**processor(photo, mask, return_tensors="pt"))
+    return processor.post_process_harmonization(outputs, photo, mask, **kwargs)[0]
+
+
+def test_transformers_builds_it_from_the_task_name(pipe):
+    assert isinstance(pipe, ImageHarmonizationPipeline)
+
+
+def test_one_composite_and_mask(pipe, model, processor):
+    photo, mask = pairs()[0]
+    result = pipe(photo, mask)
+    assert isinstance(result, Image.Image)
+    assert np.array_equal(result, direct(model, processor, photo, mask))
+    assert np.array_equal(pipe({"image": photo, "mask": mask}), result)
+    assert np.array_equal(pipe(photo, mask, strength=0.5), direct(model, processor, photo, mask, strength=0.5))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
+def test_lists_of_mixed_sizes(pipe, model, processor, batch_size):
+    for results in (
+        pipe([{"image": photo, "mask": mask} for photo, mask in pairs()], batch_size=batch_size),
+        pipe([photo for photo, _ in pairs()], [mask for _, mask in pairs()], batch_size=batch_size),
+    ):
+        assert len(results) == 3
+        for result, (photo, mask) in zip(results, pairs(), strict=True):
+            expected = np.asarray(direct(model, processor, photo, mask)).astype(int)
+            assert np.abs(np.asarray(result) - expected).max() <= 1
+
+
+def test_types_are_kept_inside_batches(pipe):
+    photo, mask = make_photo()
+    inputs = [
+        {"image": torch.from_numpy(photo).permute(2, 0, 1), "mask": torch.from_numpy(mask)[None]},
+        {"image": photo, "mask": mask},
+        {"image": np.dstack([photo, mask])},
+    ]
+    tensor, array, rgba = pipe(inputs, batch_size=3)
+    assert tensor.shape == (3, 40, 56)
+    assert array.shape == (40, 56, 3)
+    assert rgba.shape == (40, 56, 4)
+    assert np.array_equal(tensor.permute(1, 2, 0).numpy(), array)
+
+
+def test_generators_are_streamed(pipe):
+    stream = pipe({"image": photo, "mask": mask} for photo, mask in pairs())
+    assert next(iter(stream)).size == (56, 40)
+
+
+def test_paths_and_alpha_masks(pipe, tmp_path):
+    photo, mask = make_photo()
+    Image.fromarray(np.dstack([photo, mask])).save(tmp_path / "cutout.png")
+    result = pipe(str(tmp_path / "cutout.png"))
+    assert result.mode == "RGBA"
+    assert np.array_equal(np.asarray(result)[..., :3], np.asarray(pipe(photo, mask)))
+
+
+def test_stacked_arrays_are_several(pipe):
+    photo, mask = make_photo()
+    results = pipe(np.stack([photo] * 3), np.stack([mask] * 3)[..., None])
+    assert len(results) == 3
+    assert all(np.array_equal(result, pipe(photo, mask)) for result in results)
+    assert len(pipe(np.stack([np.dstack([photo, mask])] * 2))) == 2
+    assert pipe([]) == []
+
+
+def test_files_are_opened_when_their_turn_comes(pipe, tmp_path, monkeypatch):
+    for name, image in zip(("photo.png", "mask.png"), pairs()[0], strict=True):
+        image.save(tmp_path / name)
+    opened = []
+    original = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(path) or original(path, *rest))
+    seen = []
+    pipe.model.register_forward_pre_hook(lambda *_: seen.append(len(opened)))
+    pipe([tmp_path / "photo.png"] * 5, [tmp_path / "mask.png"] * 5)
+    assert seen == [2, 4, 6, 8, 10]
+
+
+def test_a_saved_pipeline_loads_where_the_package_is_not(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+    photo, mask = pairs()[0]
+    photo.save(tmp_path / "photo.png")
+    mask.save(tmp_path / "mask.png")
+    code = f"""
+import sys
+sys.modules["aict_hf"] = None
+from transformers import pipeline
+pipe = pipeline("image-harmonization", model={str(tmp_path / "model")!r}, trust_remote_code=True, device="cpu")
+pipe({str(tmp_path / "photo.png")!r}, {str(tmp_path / "mask.png")!r}).save({str(tmp_path / "out.png")!r})
+"""
+    run_offline(code, tmp_path)
+    assert np.array_equal(Image.open(tmp_path / "out.png"), pipe(photo, mask))
+
+
+HUB_PROGRAM = """
+import sys
+for name in {hidden!r}:
+    sys.modules[name] = None  # importing it fails
+import numpy as np
+from PIL import Image
+from transformers import pipeline
+pipe = pipeline("image-harmonization", model="org/aict", trust_remote_code=True, device="cpu")
+pipe({photo!r}, {mask!r}).save({out!r})
+import aict_hf.model.lut, torch
+theirs = sys.modules[type(pipe.model).__module__].apply_luts
+composite, mask = torch.rand(1, 3, 9, 8), torch.rand(1, 1, 9, 8)
+maps = torch.rand(1, 3, 4, 2, 2)
+assert theirs is not aict_hf.apply_luts
+compiled = [torch.compile(function, backend="aot_eager", fullgraph=True) for function in (theirs, aict_hf.apply_luts)]
+first, second = (function(composite, mask, maps, maps) for function in compiled)
+assert torch.allclose(first, second, atol=1e-6)
+"""
+
+
+@pytest.mark.parametrize("hidden", [(), ("numba", "triton")], ids=["with kernels", "without"])
+def test_a_copy_on_the_hub_works_beside_the_package(pipe, tmp_path, hidden):
+    """A repository in an offline cache; numba and Triton hidden or not; then both copies in one process."""
+    pipe.save_pretrained(tmp_path / "saved")
+    put_in_cache(tmp_path / "saved", tmp_path / "home" / "hub")
+    photo, mask = pairs()[0]
+    files = {"photo": photo, "mask": mask}
+    for name, image in files.items():
+        image.save(tmp_path / f"{name}.png")
+    paths = {name: str(tmp_path / f"{name}.png") for name in ("photo", "mask", "out")}
+    run_offline(HUB_PROGRAM.format(hidden=hidden, **paths), tmp_path)
+    difference = np.abs(np.asarray(Image.open(tmp_path / "out.png"), int) - np.asarray(pipe(photo, mask)))
+    assert difference.max() <= 1
+
+
+def test_it_survives_saving(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    again = pipeline(
+        "image-harmonization",
+        model=type(pipe.model).from_pretrained(tmp_path),
+        image_processor=type(pipe.image_processor).from_pretrained(tmp_path),
+    )
+    assert np.array_equal(again(*pairs()[0]), pipe(*pairs()[0]))
+
+
+def test_misuse_is_explained(pipe):
+    photo, mask = pairs()[0]
+    with pytest.raises(ValueError, match="no mask was given"):
+        pipe(photo)
+    with pytest.raises(ValueError, match="both inside the dicts and beside"):
+        pipe([{"image": photo, "mask": mask}], [mask])
+    with pytest.raises(ValueError, match="a pipeline input is"):
+        pipe([{"photo": photo, "mask": mask}])
+    with pytest.raises(ValueError, match="unknown argument streng"):
+        pipe(photo, mask, streng=0.5)
