@@ -104,7 +104,7 @@ def full_resolution(sizes: list[tuple[int, int]], seed: int = 1) -> dict[str, li
     composites = [torch.rand(3, *size, generator=generator) for size in sizes]
     masks = [(torch.rand(1, *size, generator=generator) > 0.5).float() for size in sizes]
     labels = [torch.rand(3, *size, generator=generator) for size in sizes]
-    return {"composites": composites, "masks": masks, "labels": labels}
+    return {"full_composites": composites, "full_masks": masks, "labels": labels}
 
 
 def make_photo(height: int = 40, width: int = 56, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -21,11 +21,11 @@ def test_a_trained_checkpoint_reproduces_its_check_values(shared, recipe, tmp_pa
     with torch.no_grad():
         output = model(
             **processor(photo, mask, return_tensors="pt"),
-            composites=torch.from_numpy(photo).permute(2, 0, 1)[None] / 255,
-            masks=torch.from_numpy(mask)[None, None] / 255,
+            full_composites=torch.from_numpy(photo).permute(2, 0, 1)[None] / 255,
+            full_masks=torch.from_numpy(mask)[None, None] / 255,
         )
     rows, columns = check["positions"].T
-    ours = output.harmonized_full[0, :, rows, columns].T.numpy()
+    ours = output.full_harmonized[0, :, rows, columns].T.numpy()
     np.testing.assert_allclose(ours, check["harmonized"], rtol=0, atol=1e-5)
 
 

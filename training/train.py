@@ -437,9 +437,9 @@ def losses(model, batch: dict, size: int, arguments: argparse.Namespace, device:
         return loss, errors.detach() * 255**2, before * 255**2
 
     floats = [[t.float() / 255 for t in tensors] for tensors in (composites, masks, reals)]
-    outputs = model(**inputs, composites=floats[0], masks=floats[1])
+    outputs = model(**inputs, full_composites=floats[0], full_masks=floats[1])
     loss = harmonization_loss(
-        outputs.harmonized_full,
+        outputs.full_harmonized,
         floats[2],
         floats[1],
         outputs.harmonized,
@@ -449,7 +449,7 @@ def losses(model, batch: dict, size: int, arguments: argparse.Namespace, device:
         low_resolution_weight=arguments.low_resolution_loss_weight,
     )
     with torch.no_grad():
-        triples = zip(outputs.harmonized_full, floats[1], floats[2], strict=True)
+        triples = zip(outputs.full_harmonized, floats[1], floats[2], strict=True)
         after = [foreground_mse(h[None], b[None], m[None], min_area=1.0) for h, m, b in triples]
         before = [foreground_mse(c[None], b[None], m[None], min_area=1.0) for c, m, b in zip(*floats, strict=True)]
     return loss, torch.stack(after) * 255**2, torch.stack(before) * 255**2

@@ -35,8 +35,8 @@ class AICTOutput(ModelOutput):
         image_weight: the global weights in it, colour channel major, shape (B, 3 * K, 1, 1).
         harmonized: low-resolution result in [0, 1], shape and dtype of `pixel_values`; not with
             `return_harmonized=False`.
-        harmonized_full: full-resolution results, as `composites` came: a tensor or a list of (3, H, W) tensors; only
-            where `composites` were given.
+        full_harmonized: full-resolution results, as `full_composites` came: a tensor or a list of (3, H, W) tensors;
+            only where `full_composites` were given.
     """
 
     loss: Tensor | None = None
@@ -45,7 +45,7 @@ class AICTOutput(ModelOutput):
     color_lut: Tensor | None = None
     image_weight: Tensor | None = None
     harmonized: Tensor | None = None
-    harmonized_full: Tensor | list[Tensor] | None = None
+    full_harmonized: Tensor | list[Tensor] | None = None
 
 
 def foreground_mse(prediction: Tensor, target: Tensor, mask: Tensor, *, min_area: float) -> Tensor:
@@ -66,9 +66,9 @@ def foreground_mse(prediction: Tensor, target: Tensor, mask: Tensor, *, min_area
 
 
 def harmonization_loss(
-    harmonized_full: Tensor | Sequence[Tensor],
+    full_harmonized: Tensor | Sequence[Tensor],
     labels: Tensor | Sequence[Tensor],
-    masks: Tensor | Sequence[Tensor],
+    full_masks: Tensor | Sequence[Tensor],
     harmonized: Tensor,
     mask: Tensor,
     *,
@@ -79,9 +79,9 @@ def harmonization_loss(
     """The paper's loss: `foreground_mse` at full resolution, and a little of it at the network's.
 
     Args:
-        harmonized_full, labels: results and real photos, float in [0, 1], a (B, 3, H, W) tensor or B tensors
+        full_harmonized, labels: results and real photos, float in [0, 1], a (B, 3, H, W) tensor or B tensors
             (3, H, W) of any sizes.
-        masks: their foreground in [0, 1], likewise with 1 channel.
+        full_masks: their foreground in [0, 1], likewise with 1 channel.
         harmonized: low-resolution results, float in [0, 1], shape (B, 3, h, w).
         mask: their foreground, shape (B, 1, h, w).
         min_area, low_resolution_min_area: `foreground_mse`'s, in pixels of either resolution.
@@ -92,7 +92,7 @@ def harmonization_loss(
     """
     full = [
         foreground_mse(result[None], label[None], foreground[None], min_area=min_area)
-        for result, label, foreground in zip(harmonized_full, labels, masks, strict=True)
+        for result, label, foreground in zip(full_harmonized, labels, full_masks, strict=True)
     ]
     small_labels = torch.stack([resize_image(label, harmonized.shape[2:]) for label in labels])
     small_labels = small_labels.to(harmonized.device, harmonized.dtype) / 255
@@ -420,8 +420,8 @@ class AICTModel(PreTrainedModel):
         self,
         pixel_values: Tensor,
         mask: Tensor,
-        composites: Tensor | Sequence[Tensor] | None = None,
-        masks: Tensor | Sequence[Tensor] | None = None,
+        full_composites: Tensor | Sequence[Tensor] | None = None,
+        full_masks: Tensor | Sequence[Tensor] | None = None,
         labels: Tensor | Sequence[Tensor] | None = None,
         *,
         return_harmonized: bool = True,
@@ -432,10 +432,10 @@ class AICTModel(PreTrainedModel):
             pixel_values: low-resolution composites, RGB in [0, 1], shape (B, 3, H, W) with H and W multiples of
                 `config.size_divisor`; `AICTImageProcessor` makes them, with `mask`.
             mask: their foreground in [0, 1], shape (B, 1, H, W).
-            composites: the photos at full resolution, float in [0, 1] (or uint8, without `labels`): a (B, 3, H, W)
-                tensor or B tensors (3, H, W) of any sizes.
-            masks: their foreground, a (B, 1, H, W) tensor or B tensors (1, H, W).
-            labels: the real photos, float in [0, 1], shaped as `composites`.
+            full_composites: the photos at full resolution, float in [0, 1] (or uint8, without `labels`): a
+                (B, 3, H, W) tensor or B tensors (3, H, W) of any sizes.
+            full_masks: their foreground, a (B, 1, H, W) tensor or B tensors (1, H, W).
+            labels: the real photos, float in [0, 1], shaped as `full_composites`.
             return_harmonized: False leaves out the low-resolution result, where only the LUTs are wanted (and the loss
                 needs it).
         Returns:
@@ -444,7 +444,7 @@ class AICTModel(PreTrainedModel):
             ValueError: if inputs do not fit one another or the config.
         Source: AICT (NeurIPS 2024), equations 1 to 9.
         """
-        self._check_inputs(pixel_values, mask, composites, masks, labels)
+        self._check_inputs(pixel_values, mask, full_composites, full_masks, labels)
         if labels is not None and not return_harmonized:
             raise ValueError("the loss needs the low-resolution result; leave out labels or return_harmonized=False")
 
@@ -482,18 +482,20 @@ class AICTModel(PreTrainedModel):
         pixel_values, mask = pixel_values.to(knots.device), mask.to(knots.device)  # a device_map may split the model
         harmonized = apply_luts(pixel_values, mask, knots, color_lut) if return_harmonized else None
 
-        harmonized_full: Tensor | list[Tensor] | None = None
-        if isinstance(composites, Tensor) and isinstance(masks, Tensor):
-            harmonized_full = apply_luts(composites, masks, knots, color_lut)
-        elif composites is not None and masks is not None:
-            harmonized_full = [
+        full_harmonized: Tensor | list[Tensor] | None = None
+        if isinstance(full_composites, Tensor) and isinstance(full_masks, Tensor):
+            full_harmonized = apply_luts(full_composites, full_masks, knots, color_lut)
+        elif full_composites is not None and full_masks is not None:
+            full_harmonized = [
                 apply_luts(photo[None], foreground[None], photo_knots[None], photo_lut[None])[0]
-                for photo, foreground, photo_knots, photo_lut in zip(composites, masks, knots, color_lut, strict=True)
+                for photo, foreground, photo_knots, photo_lut in zip(
+                    full_composites, full_masks, knots, color_lut, strict=True
+                )
             ]
 
         loss = None
-        if labels is not None and harmonized_full is not None and harmonized is not None and masks is not None:
-            loss = harmonization_loss(harmonized_full, labels, masks, harmonized, mask)
+        if labels is not None and full_harmonized is not None and harmonized is not None and full_masks is not None:
+            loss = harmonization_loss(full_harmonized, labels, full_masks, harmonized, mask)
 
         return AICTOutput(
             loss=loss,
@@ -502,10 +504,10 @@ class AICTModel(PreTrainedModel):
             color_lut=color_lut,
             image_weight=image_weight.to(dtype),
             harmonized=harmonized,
-            harmonized_full=harmonized_full,
+            full_harmonized=full_harmonized,
         )
 
-    def _check_inputs(self, pixel_values, mask, composites, masks, labels) -> None:
+    def _check_inputs(self, pixel_values, mask, full_composites, full_masks, labels) -> None:
         divisor = self.config.size_divisor
         sides = pixel_values.shape[2:]
         if pixel_values.ndim != 4 or pixel_values.shape[1] != 3 or any(side % divisor for side in sides):
@@ -518,18 +520,18 @@ class AICTModel(PreTrainedModel):
                 f"mask has shape {tuple(mask.shape)}; "
                 f"expected {(pixel_values.shape[0], 1, *pixel_values.shape[2:])} to fit pixel_values"
             )
-        if (composites is None) != (masks is None):
-            raise ValueError("composites and masks at full resolution belong together; pass both or neither")
-        for name, images in (("composites", composites), ("masks", masks), ("labels", labels)):
+        if (full_composites is None) != (full_masks is None):
+            raise ValueError("full_composites and full_masks belong together; pass both or neither")
+        for name, images in (("full_composites", full_composites), ("full_masks", full_masks), ("labels", labels)):
             if images is not None and len(images) != pixel_values.shape[0]:
                 raise ValueError(
                     f"{name} holds {len(images)} images, pixel_values {pixel_values.shape[0]}; pass as many"
                 )
         if labels is None:
             return
-        if composites is None:
-            raise ValueError("labels need the full-resolution composites and masks too; pass all three")
-        for index, (composite, foreground, label) in enumerate(zip(composites, masks, labels, strict=True)):
+        if full_composites is None:
+            raise ValueError("labels need full_composites and full_masks too; pass all three")
+        for index, (composite, foreground, label) in enumerate(zip(full_composites, full_masks, labels, strict=True)):
             if label.shape != composite.shape:
                 raise ValueError(
                     f"label {index} has shape {tuple(label.shape)}, its composite {tuple(composite.shape)}; "
@@ -537,8 +539,8 @@ class AICTModel(PreTrainedModel):
                 )
             if not (composite.is_floating_point() and foreground.is_floating_point() and label.is_floating_point()):
                 raise ValueError(
-                    f"with labels, composites, masks and labels must be floats in [0, 1]; number {index} has dtypes "
-                    f"{composite.dtype}, {foreground.dtype} and {label.dtype}"
+                    "with labels, full_composites, full_masks and labels must be floats in [0, 1]; "
+                    f"number {index} has dtypes {composite.dtype}, {foreground.dtype} and {label.dtype}"
                 )
 
 

@@ -27,8 +27,8 @@ def test_golden_outputs_are_reproduced(shared, recipe):
         with torch.no_grad():
             output = model(
                 **inputs,
-                composites=torch.from_numpy(photo).permute(2, 0, 1)[None] / 255,
-                masks=torch.from_numpy(mask)[None, None] / 255,
+                full_composites=torch.from_numpy(photo).permute(2, 0, 1)[None] / 255,
+                full_masks=torch.from_numpy(mask)[None, None] / 255,
             )
         rows, columns = expected["lowres_positions"].T
 
@@ -42,9 +42,9 @@ def test_golden_outputs_are_reproduced(shared, recipe):
             (at(output.color_lut), expected["lut"]),
             (output.image_weight.flatten().numpy(), expected["weights"]),
             (at(output.harmonized), expected["lowres_harmonized"]),
-            (at(output.harmonized_full, *expected["positions"].T), expected["harmonized"]),
-            (output.harmonized_full.mean(dim=(0, 2, 3)).numpy(), expected["fullres_mean"]),
-            (output.harmonized_full.std(dim=(0, 2, 3)).numpy(), expected["fullres_std"]),
+            (at(output.full_harmonized, *expected["positions"].T), expected["harmonized"]),
+            (output.full_harmonized.mean(dim=(0, 2, 3)).numpy(), expected["fullres_mean"]),
+            (output.full_harmonized.std(dim=(0, 2, 3)).numpy(), expected["fullres_std"]),
         ):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=FLOAT_TOLERANCE)
         [result] = processor.post_process_harmonization(output, photo, mask)

@@ -49,7 +49,7 @@ def test_output_shapes_and_ranges(config, model):
     assert (output.sampling_intervals > 0).all()
     torch.testing.assert_close(output.knots[:, :, -1], torch.ones(2, 3, *nodes[3:]))
     assert output.loss is None
-    assert output.harmonized_full is None
+    assert output.full_harmonized is None
     assert model(**make_inputs(), return_dict=False)[1].equal(output.knots)
 
 
@@ -80,7 +80,7 @@ def test_full_resolution_tensor_and_list_agree(model):
     inputs = make_inputs()
     with torch.no_grad():
         from_list, from_tensor = model(**inputs, **given), model(**inputs, **stacked)
-    torch.testing.assert_close(torch.stack(from_list.harmonized_full), from_tensor.harmonized_full)
+    torch.testing.assert_close(torch.stack(from_list.full_harmonized), from_tensor.full_harmonized)
     torch.testing.assert_close(from_list.loss, from_tensor.loss)
 
 
@@ -93,7 +93,7 @@ def test_loss_is_the_papers(model):
     for index, (photo, mask, label) in enumerate(zip(*given.values(), strict=True)):
         maps = output.knots[index : index + 1], output.color_lut[index : index + 1]
         full = apply_luts(photo[None], mask[None], *maps)[0]
-        assert torch.equal(full, output.harmonized_full[index])
+        assert torch.equal(full, output.full_harmonized[index])
         expected += ((full - label) ** 2).sum() / (3 * max(mask.sum(), 1000)) / 2
         levels = (label * 255).round()[None]
         small = (F.interpolate(levels, size=(32, 32), mode="bilinear") / 255)[0]
@@ -159,9 +159,9 @@ def test_compiles_as_one_graph(model):
     photos = torch.rand(2, 3, 40, 48)
     masks = torch.ones(2, 1, 40, 48)
     with torch.no_grad():
-        expected = model(**inputs, composites=photos, masks=masks)
-        result = compiled(**inputs, composites=photos, masks=masks)
-    torch.testing.assert_close(result.harmonized_full, expected.harmonized_full, rtol=0, atol=1e-5)
+        expected = model(**inputs, full_composites=photos, full_masks=masks)
+        result = compiled(**inputs, full_composites=photos, full_masks=masks)
+    torch.testing.assert_close(result.full_harmonized, expected.full_harmonized, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -201,9 +201,12 @@ def test_foreground_mse_counts_small_foregrounds_as_the_least_area():
         ({"pixel_values": torch.zeros(2, 3, 30, 32)}, "multiples of 4 for this network"),
         ({"pixel_values": torch.zeros(2, 4, 32, 32)}, r"expected \(B, 3, H, W\)"),
         ({"mask": torch.zeros(2, 3, 32, 32)}, r"expected \(2, 1, 32, 32\)"),
-        ({"composites": torch.zeros(2, 3, 8, 8)}, "belong together"),
+        ({"full_composites": torch.zeros(2, 3, 8, 8)}, "belong together"),
         ({"labels": torch.zeros(2, 3, 8, 8)}, "labels need"),
-        ({"composites": [torch.zeros(3, 8, 8)], "masks": [torch.zeros(1, 8, 8)]}, "composites holds 1 images"),
+        (
+            {"full_composites": [torch.zeros(3, 8, 8)], "full_masks": [torch.zeros(1, 8, 8)]},
+            "full_composites holds 1 images",
+        ),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(model, change, words):
@@ -216,7 +219,7 @@ def test_labels_must_fit_and_be_floats(model):
     with pytest.raises(ValueError, match="label 1 has shape"):
         model(**make_inputs(), **(given | {"labels": [given["labels"][0]] * 2}))
     with pytest.raises(ValueError, match="must be floats"):
-        model(**make_inputs(), **(given | {"composites": [(p * 255).byte() for p in given["composites"]]}))
+        model(**make_inputs(), **(given | {"full_composites": [(p * 255).byte() for p in given["full_composites"]]}))
 
 
 def test_color_moments_are_those_of_the_weighted_pixels():
