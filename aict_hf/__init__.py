@@ -1,31 +1,46 @@
-"""High-resolution image harmonization with AICT (Adaptive-Interval Color Transformation, NeurIPS 2024)."""
+"""High-resolution image harmonization with AICT (Adaptive-Interval Color Transformation, NeurIPS 2024).
 
+Public names are loaded on first use: importing the package imports neither torch nor transformers.
+"""
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from transformers import AutoConfig, AutoModel
-from transformers.models.auto.image_processing_auto import AutoImageProcessor  # at the top it needs torchvision in 5.17
-from transformers.pipelines import PIPELINE_REGISTRY
+from ._registration import install as _install_registration
 
-from .model.configuration_aict import AICTConfig
-from .model.image_processing_aict import AICTImageProcessor
-from .model.lut import apply_luts
-from .model.modeling_aict import AICTModel, AICTOutput, foreground_mse, harmonization_loss
-from .model.pipeline_aict import ImageHarmonizationPipeline
-from .pretrained import DEFAULT_CHECKPOINT
+if TYPE_CHECKING:
+    from .model.configuration_aict import AICTConfig
+    from .model.image_processing_aict import AICTImageProcessor
+    from .model.lut import apply_luts
+    from .model.modeling_aict import AICTModel, AICTOutput, foreground_mse, harmonization_loss
+    from .model.pipeline_aict import ImageHarmonizationPipeline
+    from .pretrained import DEFAULT_CHECKPOINT
+else:
+    _MODULES = {
+        "AICTConfig": "model.configuration_aict",
+        "AICTImageProcessor": "model.image_processing_aict",
+        "AICTModel": "model.modeling_aict",
+        "AICTOutput": "model.modeling_aict",
+        "DEFAULT_CHECKPOINT": "pretrained",
+        "ImageHarmonizationPipeline": "model.pipeline_aict",
+        "apply_luts": "model.lut",
+        "foreground_mse": "model.modeling_aict",
+        "harmonization_loss": "model.modeling_aict",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+        globals()[name] = value  # the next look-up finds it there
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
 
 __version__ = version("aict_hf")
-
-# transformers' own way to make the Auto classes and `pipeline("image-harmonization", ...)` know a model outside it.
-AutoConfig.register(AICTConfig.model_type, AICTConfig, exist_ok=True)
-AutoModel.register(AICTConfig, AICTModel, exist_ok=True)
-AutoImageProcessor.register(AICTConfig, slow_image_processor_class=AICTImageProcessor, exist_ok=True)
-PIPELINE_REGISTRY.register_pipeline(
-    "image-harmonization", pipeline_class=ImageHarmonizationPipeline, pt_model=AutoModel, type="image"
-)
-# What is saved brings its code along, for machines without this package.
-AICTConfig.register_for_auto_class()
-AICTModel.register_for_auto_class("AutoModel")
-AICTImageProcessor.register_for_auto_class()
 
 __all__ = [
     "DEFAULT_CHECKPOINT",
@@ -38,3 +53,5 @@ __all__ = [
     "foreground_mse",
     "harmonization_loss",
 ]
+
+_install_registration()
