@@ -12,8 +12,9 @@ from ._registration import install as _install_registration
 if TYPE_CHECKING:
     from .model.configuration_aict import AICTConfig
     from .model.image_processing_aict import AICTImageProcessor
+    from .model.losses_aict import foreground_mse, harmonization_loss
     from .model.lut import apply_luts
-    from .model.modeling_aict import AICTModel, AICTOutput, foreground_mse, harmonization_loss
+    from .model.modeling_aict import AICTModel, AICTOutput
     from .model.pipeline_aict import ImageHarmonizationPipeline
     from .pretrained import DEFAULT_CHECKPOINT
 else:
@@ -25,8 +26,8 @@ else:
         "DEFAULT_CHECKPOINT": "pretrained",
         "ImageHarmonizationPipeline": "model.pipeline_aict",
         "apply_luts": "model.lut",
-        "foreground_mse": "model.modeling_aict",
-        "harmonization_loss": "model.modeling_aict",
+        "foreground_mse": "model.losses_aict",
+        "harmonization_loss": "model.losses_aict",
     }
 
     def __getattr__(name: str) -> object:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel
 from aict_hf.files.images import ImageFile, read_image, write_image
 from aict_hf.model.image_processing_aict import photo_tensors
-from aict_hf.model.lut import knots_from_intervals
+from aict_hf.model.lut_reference import knots_from_intervals
 from aict_hf.pretrained import bundled_checkpoints, load_checkpoint
 from aict_hf.published import PublishedNetwork, published_luts
 

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from aict_hf import apply_luts
 from aict_hf.model import lut as lut_module
-from aict_hf.model.lut import FULL_SCALE, apply_luts_reference, knots_from_intervals, to_unit
+from aict_hf.model.levels import FULL_SCALE, to_unit
+from aict_hf.model.lut_reference import apply_luts_reference, knots_from_intervals
 from aict_hf.published import published_luts
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -16,7 +16,7 @@ from measuring import device_line, seconds_of, spread
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aict_hf import AICTConfig, AICTModel, apply_luts, foreground_mse
-from aict_hf.model.lut import knots_from_intervals, sample_luts
+from aict_hf.model.lut_reference import knots_from_intervals, sample_luts
 from aict_hf.published import PublishedNetwork, published_luts
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from aict_hf.files.images import ImageFile
 from aict_hf.model.image_processing_aict import AICTImageProcessor, photo_tensors
-from aict_hf.model.lut import to_unit
+from aict_hf.model.levels import to_unit
 from aict_hf.model.modeling_aict import AICTModel, AICTOutput
 from aict_hf.pretrained import load_checkpoint
 

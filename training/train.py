@@ -50,7 +50,7 @@ from aict_hf.data.training_samples import SampleOptions, StreamedSamples, Traini
 from aict_hf.errors import InputError, one_line
 from aict_hf.files.atomic_write import atomic_file, writable_folder
 from aict_hf.files.photo_pools import MaskedPhoto, photos_named_in, read_photo_pool
-from aict_hf.model.lut import sample_luts
+from aict_hf.model.lut_reference import sample_luts
 from aict_hf.model.resizing import resize_image, resize_mask
 from aict_hf.pretrained import load_checkpoint
 

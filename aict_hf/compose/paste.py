@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..model.image_processing_aict import photo_tensors, rgb_tensor
-from ..model.lut import FULL_SCALE, to_unit
+from ..model.levels import FULL_SCALE, to_unit
 from .placement import half_extent
 
 STRIP_PIXELS = 2**20  # placed at once, so that memory beyond foreground and background stays small

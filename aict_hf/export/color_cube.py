@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ..files.atomic_write import atomic_file
-from ..model.lut import apply_luts, look_up, sample_luts, to_unit
+from ..model.levels import to_unit
+from ..model.lut import apply_luts
+from ..model.lut_reference import look_up, sample_luts
 
 SIZES = (2, 256)  # of a 3-D LUT, by the specification
 

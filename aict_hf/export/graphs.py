@@ -1,7 +1,7 @@
-"""The two halves of AICT as graphs that run without this package: ONNX, or torch.export.
+"""Export AICT as two graphs that run without this package, in ONNX or torch.export format.
 
-`parameter_network` takes low-resolution composites and masks to the LUT maps, `apply_luts` photos of any size and the
-maps to the harmonized photos. Needs `pip install "aict_hf[onnx]"` for ONNX.
+`parameter_network` computes the LUT maps from low-resolution composites and masks. `apply_luts` computes the harmonized
+photos from photos of any size and the maps. ONNX needs `pip install "aict_hf[onnx]"`.
 """
 
 import logging
@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 
 from ..errors import InputError
 from ..files.atomic_write import atomic_folder
-from ..model.lut import apply_luts_reference
+from ..model.lut_reference import apply_luts_reference
 from ..model.modeling_aict import AICTModel
 from ..pretrained import load_checkpoint
 
@@ -24,9 +24,9 @@ MAX_BATCH, MAX_SIDE = 1024, 65536
 
 
 class ParameterNetwork(nn.Module):
-    """Low-resolution composites (B, 3, h, w) and masks (B, 1, h, w) to knots and color_lut."""
+    """Computes knots and color_lut from low-resolution composites (B, 3, h, w) and masks (B, 1, h, w)."""
 
-    def __init__(self, model: AICTModel):
+    def __init__(self, model: AICTModel) -> None:
         super().__init__()
         self.model = model
 
@@ -36,7 +36,7 @@ class ParameterNetwork(nn.Module):
 
 
 class LUTApplication(nn.Module):
-    """`apply_luts` of float photos in [0, 1], in operators every runtime has."""
+    """`apply_luts` for float photos in [0, 1], made of operators that every runtime has."""
 
     def forward(self, composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor) -> Tensor:
         return apply_luts_reference(composite, mask, knots, color_lut)
@@ -47,17 +47,18 @@ def export_graphs(
 ) -> Path:
     """Write `parameter_network` and `apply_luts` as `.onnx` files, or as `.pt2` files of torch.export.
 
-    Batches are dynamic in both, height and width in `apply_luts`; float32 throughout. ONNX files are checked against
-    torch with onnxruntime before the folder appears.
+    The batch size is dynamic in both graphs, height and width in `apply_luts`. All tensors are float32. ONNX files are
+    compared with torch in onnxruntime before the folder appears.
 
     Args:
-        checkpoint: a bundled checkpoint's name, a folder or a Hub repository; the default checkpoint where None.
-        out_dir: the folder to write; must not exist yet, or be empty.
-        format: onnx (opset 18 or later) or torch.
+        checkpoint: name of a bundled checkpoint, folder or Hub repository; None means the default checkpoint.
+        out_dir: folder to write. It must be new or empty.
+        format: "onnx" (opset 18 or later) or "torch".
     Returns:
         `out_dir`.
     Raises:
-        InputError: if the checkpoint cannot be loaded, the extra is missing or `out_dir` cannot be written.
+        InputError: if the checkpoint cannot be loaded, a library for ONNX is missing, `out_dir` cannot be written, or
+            onnxruntime does not reproduce the result of torch.
     """
     if format not in ("onnx", "torch"):
         raise InputError(f"format is {format!r}; expected onnx or torch")
@@ -71,7 +72,7 @@ def export_graphs(
     model, processor = load_checkpoint(checkpoint)
     inputs, programs = _programs(model.float(), (processor.size["height"], processor.size["width"]))
     with atomic_folder(Path(out_dir)) as partial:
-        processor.to_json_file(partial / "preprocessor_config.json")  # says what size the network wants
+        processor.to_json_file(partial / "preprocessor_config.json")  # holds the input size of the network
         for name, program in programs.items():
             if format == "torch":
                 torch.export.save(program, partial / f"{name}.pt2")
@@ -109,10 +110,10 @@ def _save_onnx(program: ExportedProgram, inputs: tuple[Tensor, ...], path: Path)
     outputs = ["harmonized"] if path.stem == "apply_luts" else ["knots", "color_lut"]
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of operators of torchvision
+    logger.setLevel(logging.ERROR)  # it warns that torchvision is missing
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter's own code
+            warnings.simplefilter("ignore")  # the exporter warns about its own code
             graph: Any = torch.onnx.export(program, dynamo=True, input_names=names, output_names=outputs, verbose=False)
     finally:
         logger.setLevel(level)

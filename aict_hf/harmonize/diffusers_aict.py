@@ -17,7 +17,7 @@ from ..model.image_processing_aict import (
     photo_tensors,
     rgb_tensor,
 )
-from ..model.lut import to_unit
+from ..model.levels import to_unit
 from ..model.modeling_aict import AICTModel
 from ..pretrained import DEFAULT_CHECKPOINT
 

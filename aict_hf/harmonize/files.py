@@ -24,7 +24,7 @@ from ..files.images import (
     write_image,
 )
 from ..model.image_processing_aict import AICTImageProcessor, photo_tensors
-from ..model.lut import to_unit
+from ..model.levels import to_unit
 from ..model.modeling_aict import AICTModel
 from .large_tiff import harmonize_large_tiff, is_large_tiff
 

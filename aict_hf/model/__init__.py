@@ -1,1 +1,1 @@
-"""All that travels to the Hub with a checkpoint: flat files that import only one another."""
+"""The files that are copied to the Hub with a checkpoint. They import each other and a few libraries only."""

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite as a feature extractor, with every batch norm folded into the convolution before it."""
+"""EfficientNet-Lite as a feature extractor. Every batch norm is folded into the convolution before it."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ PIXEL_MEAN, PIXEL_SCALE = 127 / 255, 128 / 255  # the ImageNet weights expect (l
 
 
 class Stage(NamedTuple):
-    """A run of inverted residual blocks; `stride` is the first block's, the others have 1."""
+    """A sequence of inverted residual blocks. The first block has stride `stride`, the others 1."""
 
     expansion: int
     kernel: int
@@ -43,15 +43,15 @@ BACKBONES = {
     "efficientnet_lite1": _scaled((16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1)),
     "efficientnet_lite2": _scaled((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1)),
 }
-"""Stages by name. Stages 1, 2, 4 and 6 are the last ones at strides 4, 8, 16 and 32."""
+"""Stages of each backbone. Stages 1, 2, 4 and 6 are the last ones at strides 4, 8, 16 and 32."""
 
 STEM_CHANNELS = 32
 
 
 class EfficientNetLiteConv(nn.Module):
-    """Convolution with TensorFlow's "same" padding, whose odd pixel goes to the right and the bottom."""
+    """Convolution with TensorFlow's "same" padding: an odd pixel is added on the right and at the bottom."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, groups: int = 1):
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         padding = kernel // 2 if stride == 1 else 0
         before = (kernel - stride) // 2
@@ -63,12 +63,12 @@ class EfficientNetLiteConv(nn.Module):
 
 
 class EfficientNetLiteBlock(GradientCheckpointingLayer):
-    """Inverted residual: expand, filter each channel, project.
+    """Inverted residual block: expand, filter each channel, project.
 
-    (B, C, H, W) in, (B, stage.channels, H / stride, W / stride) out.
+    Takes (B, C, H, W) and returns (B, stage.channels, H / stride, W / stride).
     """
 
-    def __init__(self, channels_in: int, stage: Stage, *, stride: int):
+    def __init__(self, channels_in: int, stage: Stage, *, stride: int) -> None:
         super().__init__()
         width = channels_in * stage.expansion
         self.expand = EfficientNetLiteConv(channels_in, width, 1) if stage.expansion > 1 else None
@@ -83,7 +83,7 @@ class EfficientNetLiteBlock(GradientCheckpointingLayer):
 
 
 class EfficientNetLiteFeatures(NamedTuple):
-    """Features by stride, shape (B, C, H/stride, W/stride) each."""
+    """Features by stride, each of shape (B, C, H / stride, W / stride)."""
 
     stride4: Tensor
     stride8: Tensor
@@ -92,12 +92,12 @@ class EfficientNetLiteFeatures(NamedTuple):
 
 
 class EfficientNetLiteBackbone(nn.Module):
-    """Features of an image at strides 4, 8, 16 and 32, from nine tenths of EfficientNet-Lite's layers.
+    """Features of an image at strides 4, 8, 16 and 32: all layers of EfficientNet-Lite before its classifier.
 
     Source: EfficientNet (ICML 2019) and its Lite variants, without squeeze-and-excitation and with ReLU6; Apache-2.0.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         super().__init__()
         self.stem = EfficientNetLiteConv(3, STEM_CHANNELS, 3, stride=2)
         self.stages = nn.ModuleList()
@@ -114,6 +114,8 @@ class EfficientNetLiteBackbone(nn.Module):
 
         Args:
             pixel_values: RGB in [0, 1], shape (B, 3, H, W), H and W multiples of 32.
+        Returns:
+            features at four strides, in the dtype of the weights.
         """
         normalized = (pixel_values - PIXEL_MEAN) / PIXEL_SCALE
         features = normalized.to(self.stem.conv.weight.dtype).contiguous(memory_format=torch.channels_last)

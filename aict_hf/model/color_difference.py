@@ -1,11 +1,11 @@
-"""How different two colours look: CIE Lab and CIEDE2000, in torch."""
+"""Colour differences as people see them: CIE Lab and CIEDE2000, in torch."""
 
 import math
 
 import torch
 from torch import Tensor
 
-# sRGB's primaries and white point D65 (IEC 61966-2-1), XYZ relative to the white.
+# Primaries and white point (D65) of sRGB (IEC 61966-2-1); XYZ relative to the white point.
 _RGB_TO_XYZ = (
     (0.4124564 / 0.95047, 0.3575761 / 0.95047, 0.1804375 / 0.95047),
     (0.2126729, 0.7151522, 0.0721750),
@@ -14,10 +14,10 @@ _RGB_TO_XYZ = (
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
-    """CIE Lab (D65) of sRGB colours.
+    """Convert sRGB colours to CIE Lab (D65).
 
     Args:
-        rgb: in [0, 1], float, shape (..., 3, P).
+        rgb: sRGB in [0, 1], float, shape (..., 3, P).
     Returns:
         L* 0..100, a* and b* about -128..127, shape (..., 3, P).
     Source: CIE 15:2004.
@@ -32,10 +32,10 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 
 def ciede2000(first: Tensor, second: Tensor) -> Tensor:
-    """CIEDE2000 colour difference; about 1 is just visible side by side, above 5 is plain.
+    """CIEDE2000 colour difference. About 1 is just visible side by side; above 5 is obvious.
 
     Args:
-        first, second: CIE Lab, shape (..., 3, P).
+        first, second: CIE Lab colours, shape (..., 3, P).
     Returns:
         differences, 0 or more, shape (..., P).
     Source: Sharma, Wu and Dalal, "The CIEDE2000 color-difference formula" (2005), equations 2 to 22.

@@ -12,7 +12,9 @@ from transformers.image_processing_base import ImageProcessingMixin  # noqa: F40
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
 from .color_difference import ciede2000, rgb_to_lab
-from .lut import FULL_SCALE, apply_luts, sample_luts, to_unit
+from .levels import FULL_SCALE, to_unit
+from .lut import apply_luts
+from .lut_reference import sample_luts
 from .resizing import resize_image, resize_mask
 
 ImageLike = Image.Image | np.ndarray | Tensor | str | os.PathLike

@@ -1,23 +1,30 @@
 """`apply_luts` on the CPU in one pass over the pixels, compiled by numba (`pip install "aict_hf[numba]"`).
 
-Neighbouring pixels fall into one cell of the LUT maps and share its corners. So the maps are interpolated vertically
-once per row of pixels, and within a cell the curves on its left and right are sums of ramps: arithmetic on registers,
-eight pixels at a time, where a look-up per pixel would be eight scattered reads.
+Neighbouring pixels fall into one cell of the LUT maps and share its corners. The maps are therefore interpolated
+vertically once per row of pixels. Within a cell, the curves on its left and right are sums of ramps: arithmetic on
+registers, eight pixels at a time. A look-up per pixel would cost eight scattered reads.
 
-The first call for a dtype compiles for a few seconds; the code is kept on disk, where numba finds a writable place.
+The first call for a dtype compiles for a few seconds. numba keeps the compiled code on disk if it finds a writable
+folder.
 """
+
+# numba infers the types of what it compiles, and refuses annotations in overloads.
+# mypy: allow-untyped-defs
 
 import functools
 import itertools
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .lut_positions import lut_cells
 
-# In a try block, so that transformers does not demand numba of everyone who loads this file from the Hub.
+# In a try block, so that transformers does not require numba when this file is loaded from the Hub.
 try:
     import numba
     from numba.extending import overload
@@ -26,43 +33,63 @@ except ImportError:
 
 PLANAR, INTERLEAVED = (0, 1, 2), (1, 2, 0)  # order of the axes (3, H, W) in memory
 BLOCK_ROWS = 32  # rows a thread takes at a time
-VECTOR = 8  # pixels; cells are worked on in whole vectors, whose surplus the next cell overwrites
+VECTOR = 8  # pixels; a cell is computed in whole vectors, and the next cell overwrites the surplus
 
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
 
 
 def apply_luts_numba(
+    composite: Tensor,
+    mask: Tensor,
+    knots: Tensor,
+    color_lut: Tensor,
+    out: Tensor,
+    *,
+    strength: float = 1.0,
+    top: int = 0,
+    full_height: int | None = None,
+) -> Tensor:
+    """Write the recoloured foreground into `out`; the background of `out` is left as it is.
+
+    Args:
+        composite: RGB on the CPU, uint8, uint16 or float32, shape (B, 3, H, W), any strides.
+        mask: foreground, uint8 0..255 or float32 0..1, shape (B, 1, H, W), any strides.
+        knots: float32, shape (B, 3, K + 1, h, w).
+        color_lut: float32, shape (B, 3, N, h, w).
+        out: shape and dtype of `composite`; may be the composite itself.
+        strength, top, full_height: see `apply_luts`.
+    Returns:
+        `out`.
+    """
+    full_height = composite.shape[2] + top if full_height is None else full_height
+    tensors = composite, mask[:, 0], knots.contiguous(), color_lut.contiguous(), out
+    for photo, weights, photo_knots, photo_lut, target in zip(*(t.detach().numpy() for t in tensors), strict=True):
+        threads = torch.get_num_threads()
+        _recolor_photo(photo, weights, photo_knots, photo_lut, target, strength, top, full_height, threads)
+    return out
+
+
+def _recolor_photo(
     composite: np.ndarray,
     mask: np.ndarray,
     knots: np.ndarray,
     color_lut: np.ndarray,
     out: np.ndarray,
-    strength: float = 1.0,
-    top: int = 0,
-    full_height: int | None = None,
-    *,
-    threads: int = 1,
+    strength: float,
+    top: int,
+    full_height: int,
+    threads: int,
 ) -> None:
-    """Recolour one photo's foreground through its LUTs; pixels whose mask is 0 keep what `out` holds.
-
-    Args:
-        composite: RGB, uint8, uint16 or float32, shape (3, H, W), any strides: a transposed HWC array is as good.
-        mask: foreground, uint8 0..255 or float32 0..1, shape (H, W), any strides.
-        knots: float32, shape (3, K + 1, h, w).
-        color_lut: float32, shape (3, N, h, w).
-        out: where the result goes, as composite; may be the composite itself.
-        strength, top, full_height: see `apply_luts`.
-        threads: how many blocks of rows are worked on at a time.
-    """
+    """One photo of the batch, (3, H, W), with `threads` blocks of rows at a time."""
     height, width = mask.shape
-    rows = lut_cells(height + top if full_height is None else full_height, knots.shape[2])
+    rows = lut_cells(full_height, knots.shape[2])
     rows = rows[0][top : top + height], rows[1][top : top + height]
     columns = lut_cells(width, knots.shape[3])
     cells = max(knots.shape[3] - 1, 1)
     first_columns = np.append(np.searchsorted(columns[0], np.arange(cells)), width).astype(np.uintp)
     fractions = np.append(columns[1], np.zeros(VECTOR, np.float32))
-    layout = next((axes for axes in (PLANAR, INTERLEAVED) if _lie_so(axes, composite, out)), None)
+    layout = next((axes for axes in (PLANAR, INTERLEAVED) if _is_contiguous(axes, composite, out)), None)
     run = _kernel(composite.dtype.name, mask.dtype.name, knots.shape[1], color_lut.shape[1], layout == INTERLEAVED)
 
     def block(top: int, bottom: int) -> None:
@@ -84,7 +111,7 @@ def apply_luts_numba(
         list(_threads(threads).map(block, edges[:-1], edges[1:]))
 
 
-def _lie_so(axes: tuple[int, int, int], *images: np.ndarray) -> bool:
+def _is_contiguous(axes: tuple[int, int, int], *images: np.ndarray) -> bool:
     return all(image.transpose(axes).flags.c_contiguous for image in images)
 
 
@@ -97,7 +124,7 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 
 def _forget_threads() -> None:
-    """A forked child has none of its parent's threads, and may have got the lock locked."""
+    """Make a new pool in a forked child: it has no threads of its parent, and may have inherited a locked lock."""
     global _pool, _pool_lock
     _pool, _pool_lock = None, threading.Lock()
 
@@ -144,9 +171,10 @@ def _(position, left, right):
 
 
 def _recolor_cell(intensity, x, left, right, output, start, stop, knots, nodes):
-    """Both look-ups for one channel of a row's pixels between two LUT columns, whose ramps' heights are given.
+    """Both look-ups for one channel of a row's pixels between two LUT columns.
 
-    `knots` and `nodes` are tuples as long as the LUTs.
+    `left` and `right` hold the heights of the ramps at the two columns. Only the lengths of the tuples `knots` and
+    `nodes` are read: they are the numbers of nodes.
     """
     raise NotImplementedError
 
@@ -171,10 +199,10 @@ def _(intensity, x, left, right, output, start, stop, knots, nodes):
 
 
 @functools.cache
-def _kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: int, interleaved: bool):
+def _kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: int, interleaved: bool) -> Callable:
     """The compiled loop over rows, for one kind of photo and mask and one number of nodes.
 
-    All indices are unsigned: numba then needs no check for negative ones, and LLVM vectorises the loops.
+    All indices are unsigned. numba then does not check for negative ones, and LLVM vectorises the loops.
     """
     scale = np.float32({"uint8": 255, "uint16": 65535, "float32": 1}[dtype])
     to_unit = np.float32(1 / scale)

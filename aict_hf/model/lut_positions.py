@@ -1,4 +1,4 @@
-"""Where the pixels of a photo lie among the nodes of LUT maps whose corners are on its corners."""
+"""Pixel positions in the grid of the LUT maps (align_corners=True)."""
 
 import functools
 
@@ -8,7 +8,15 @@ from torch import Tensor
 
 
 def pixel_positions(height: int, width: int, rows: slice, columns: slice, like: Tensor) -> Tensor:
-    """x and y of a block of a photo's pixels, -1 to 1 from corner to corner of the photo: shape (rows, columns, 2)."""
+    """Positions of a block of pixels as `grid_sample` takes them.
+
+    Args:
+        height, width: size of the whole photo, in pixels.
+        rows, columns: the block.
+        like: gives the dtype and device.
+    Returns:
+        x and y from -1 to 1, which are the corners of the photo, shape (rows, columns, 2).
+    """
     x, y = _linspace(width, like)[columns], _linspace(height, like)[rows]
     return torch.stack(torch.broadcast_tensors(x, y[:, None]), dim=-1)
 
@@ -16,7 +24,7 @@ def pixel_positions(height: int, width: int, rows: slice, columns: slice, like: 
 def _linspace(steps: int, like: Tensor) -> Tensor:
     """`torch.linspace(-1, 1, steps)`, bit for bit in float32, without fixing `steps` in an exported graph.
 
-    It counts from both ends with fused multiply-adds; other roundings of the positions change the output by up to 4e-5.
+    It counts from both ends with fused multiply-adds. Other roundings of the positions change the output by up to 4e-5.
     """
     index = torch.arange(steps, dtype=torch.float64)
     step = torch.full((), 2.0, dtype=like.dtype) / max(steps - 1, 1)
@@ -26,15 +34,16 @@ def _linspace(steps: int, like: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def lut_cells(pixels: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """For every row (or column) of pixels the LUT row it lies below, and how far, of the way to the next.
+    """The row of the LUT maps above each row of pixels, and the distance to it; columns work the same way.
 
-    The same roundings as `grid_sample` on `pixel_positions`.
+    The roundings are those of `grid_sample` on `pixel_positions`.
 
     Args:
         pixels: rows of the photo.
         nodes: rows of the LUT maps.
     Returns:
-        int32, at most max(nodes - 2, 0), and float32, 0 to 1, shape (pixels,) both; not to be written to.
+        int32 indices up to max(nodes - 2, 0), and float32 distances in rows of the maps, 0 to 1; both of shape
+        (pixels,). The arrays are cached: do not write to them.
     """
     place = (_linspace(pixels, torch.empty(0)) + 1) / 2 * (nodes - 1)
     above = place.floor().clamp(0, max(nodes - 2, 0))

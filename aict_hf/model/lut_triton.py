@@ -1,26 +1,30 @@
 """`apply_luts` and its gradients on a GPU, in Triton: each pixel is read once and written once.
 
-One program works on the pixels of one cell of the LUT maps (or a share of its rows). They all use the same four
-corners, so the nodes are scalars there, and the curves are sums of ramps: arithmetic in registers instead of a gather
+One program computes the pixels of one cell of the LUT maps, or a share of its rows. All of them use the same four
+corners, so the nodes are scalars and the curves are sums of ramps. That is arithmetic in registers instead of a gather
 of 8 numbers per pixel and channel.
 """
 
+# Triton infers the types of what it compiles.
+# mypy: allow-untyped-defs
+
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .lut_positions import lut_cells
 
-# In a try block, so that transformers does not demand Triton of everyone who loads this file from the Hub.
+# In a try block, so that transformers does not require Triton when this file is loaded from the Hub.
 try:
     import triton
     import triton.language as tl
 except ImportError:
     raise
 
-PIXELS = 256  # of a tile: more spill registers on sm_90, as the compiled kernel says
-ROWS_PER_PROGRAM = 64  # large cells are shared out among programs
+PIXELS = 256  # in a tile; more pixels spill registers on sm_90 (seen in the compiled kernel)
+ROWS_PER_PROGRAM = 64  # the rows of a larger cell are distributed over several programs
 
 
 @triton.jit
@@ -92,7 +96,7 @@ def _blend_kernel(
 
 @triton.jit
 def _cell_of(program, first_rows, first_columns, lut_rows, lut_columns, cell_rows, cell_columns, shares):
-    """A program's image, channel and share; its cell's pixels; the cell's first node, and the ways down and across."""
+    """Image, channel and share of a program; pixels of its cell; offsets of its first node and the neighbours."""
     channel = program % 3
     cell_x = (program // 3) % cell_columns
     share = (program // 3 // cell_columns) % shares
@@ -125,7 +129,7 @@ def _curve(nodes, value, x, y, plane, down, across, COUNT: tl.constexpr):
 
 @triton.jit
 def _slope(nodes, value, x, y, plane, down, across, COUNT: tl.constexpr):
-    """Derivative of `_curve` in `value`, at nodes as autograd has that of a sum of hats."""
+    """Derivative of `_curve` with respect to `value`; at a node the mean of both sides, as autograd has it."""
     position = tl.minimum(tl.maximum(value, 0.0), 1.0) * (COUNT - 1)
     result = tl.zeros_like(position)
     for n in tl.static_range(0, COUNT):
@@ -193,7 +197,7 @@ def _gradient_kernel(
     )
     first = knots + (image * 3 + channel) * KNOTS * plane + corner
     second = color_lut + (image * 3 + channel) * NODES * plane + corner
-    own = sums + program.to(tl.int64) * (KNOTS + NODES) * 4  # no other program adds there: the same sums every time
+    own = sums + program.to(tl.int64) * (KNOTS + NODES) * 4  # written by this program only: the sums are deterministic
     for y_start in range(top + share * BLOCK_Y, bottom, shares * BLOCK_Y):
         for x_start in range(left, right, BLOCK_X):
             ys, xs = y_start + tl.arange(0, BLOCK_Y), x_start + tl.arange(0, BLOCK_X)
@@ -223,18 +227,19 @@ def apply_luts_triton(
     knots: Tensor,
     color_lut: Tensor,
     out: Tensor,
+    *,
     strength: float = 1.0,
     top: int = 0,
     full_height: int | None = None,
 ) -> Tensor:
-    """Recolour photos' foreground through their LUTs into `out`, which may be the composite.
+    """Write the harmonized photos into `out`, foreground and background.
 
     Args:
         composite: RGB, uint8 or float, shape (B, 3, H, W), any strides.
         mask: foreground, uint8 0..255 or float 0..1, shape (B, 1, H, W), any strides.
         knots: float32, shape (B, 3, K + 1, h, w).
         color_lut: float32, shape (B, 3, N, h, w).
-        out: as composite.
+        out: shape and dtype of `composite`; may be the composite itself.
         strength, top, full_height: see `apply_luts`.
     Returns:
         `out`.
@@ -265,17 +270,18 @@ def lut_gradients_triton(
     mask: Tensor,
     knots: Tensor,
     color_lut: Tensor,
+    *,
     strength: float = 1.0,
     top: int = 0,
     full_height: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of `apply_luts` for `knots` and `color_lut`; deterministic, and nothing is kept per pixel.
+    """Gradients of `apply_luts` with respect to `knots` and `color_lut`; deterministic, without memory per pixel.
 
-    Each program sums up its cell's share for the four corners; the sums meet at the nodes afterwards.
+    Each program sums the share of its cell for the four corners. The sums are added up at the nodes afterwards.
 
     Args:
-        gradient: of the result, shape (B, 3, H, W).
-        composite, mask, knots, color_lut, strength, top, full_height: what the result was made of.
+        gradient: gradient of the result, shape (B, 3, H, W).
+        composite, mask, knots, color_lut, strength, top, full_height: the arguments of `apply_luts`.
     Returns:
         gradients of `knots` and of `color_lut`, float32, in their shapes.
     """
@@ -304,12 +310,14 @@ def lut_gradients_triton(
     maps = torch.zeros(batch, 3, nodes, cell_rows + 1, cell_columns + 1, device=knots.device)
     for corner, (down, across) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
         maps[:, :, :, down : down + cell_rows, across : across + cell_columns] += corners[corner]
-    maps = maps[:, :, :, :lut_rows, :lut_columns]  # beyond a single row or column of nodes there is nothing
+    maps = maps[:, :, :, :lut_rows, :lut_columns]  # maps of a single row or column have no second corner
     return maps[:, :, :knot_count].contiguous(), maps[:, :, knot_count:].contiguous()
 
 
-def _plan(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor, top: int, full_height: int | None):
-    """Programs, the photo's cells, the kernel's sizes, and its compile-time constants."""
+def _plan(
+    composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor, top: int, full_height: int | None
+) -> tuple[tuple[int], tuple[Tensor, ...], tuple[int, ...], dict[str, Any]]:
+    """Number of programs, cells of the photo, sizes for the kernel, and its compile-time constants."""
     batch, _, height, width = composite.shape
     lut_rows, lut_columns = knots.shape[3:]
     rows = _cells(height + top if full_height is None else full_height, lut_rows, top, height, composite.device)
@@ -333,7 +341,7 @@ def _plan(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor, top
 
 @functools.lru_cache(maxsize=64)
 def _cells(pixels: int, nodes: int, top: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The first row of each cell of the maps within rows `top` to `top + count`, and each row's place in its cell."""
+    """The first row of each cell within rows `top` to `top + count`, and the position of each row in its cell."""
     above, distance = (torch.from_numpy(values)[top : top + count] for values in lut_cells(pixels, nodes))
     first = torch.searchsorted(above.contiguous(), torch.arange(max(nodes - 1, 1), dtype=torch.int32))
     first = torch.cat([first, torch.tensor([count])]).int()

@@ -1,17 +1,24 @@
-"""Low-resolution copies of photos and masks, as OpenCV's `INTER_LINEAR` makes them, bit for bit."""
+"""Low-resolution copies of photos and masks, identical to those of OpenCV's `INTER_LINEAR`."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .lut import FULL_SCALE, to_unit
+from .levels import FULL_SCALE, to_unit
 
 RESIZE_BITS = 11  # OpenCV resizes uint8 images with weights of 11 bits
 
 
 def sampled_rows(height: int, samples: int) -> Tensor:
-    """The rows of a photo that its low-resolution copy is made of, in order: at most two for each of its own."""
+    """The rows of a photo that its low-resolution copy reads.
+
+    Args:
+        height: rows of the photo.
+        samples: rows of the copy.
+    Returns:
+        row numbers in order, at most two for each row of the copy, int64.
+    """
     top, bottom, _ = _taps(height, samples, torch.device("cpu"))
     return torch.cat([top, bottom]).unique()
 
@@ -19,16 +26,17 @@ def sampled_rows(height: int, samples: int) -> Tensor:
 def resize_image(
     image: Tensor, size: Sequence[int], *, kept_rows: Tensor | None = None, full_height: int | None = None
 ) -> Tensor:
-    """Low-resolution copy of an image: rounded to uint8, then bilinear without antialiasing, as OpenCV computes it.
+    """Round an image to uint8 and resize it bilinearly without antialiasing, as OpenCV does.
 
-    Only the four pixels around each sample are read, in OpenCV's fixed-point arithmetic: identical to
+    Each sample reads the four pixels around it, in OpenCV's fixed-point arithmetic. The result is identical to
     `cv2.resize(image, interpolation=cv2.INTER_LINEAR)` of a uint8 image, bit for bit.
 
     Args:
         image: uint8 0..255, uint16 0..65535 or float 0..1, shape (..., H, W).
         size: height and width of the copy.
-        kept_rows, full_height: where `image` holds only some rows of a photo: their numbers in order, `sampled_rows`
-            among them, and how many the photo has.
+        kept_rows: numbers of the rows in `image`, in order, if it holds only some rows of a photo. They include
+            `sampled_rows`.
+        full_height: rows of that photo.
     Returns:
         levels 0..255, int32, shape (..., *size).
     """
@@ -49,12 +57,12 @@ def resize_image(
 def resize_mask(
     mask: Tensor, size: Sequence[int], *, kept_rows: Tensor | None = None, full_height: int | None = None
 ) -> Tensor:
-    """Low-resolution copy of a mask: bilinear without antialiasing, in float32, so that soft edges stay soft.
+    """Resize a mask bilinearly without antialiasing, in float32, so that soft edges stay soft.
 
     Args:
         mask: uint8 0..255 or float 0..1, shape (..., H, W).
         size: height and width of the copy.
-        kept_rows, full_height: as for `resize_image`.
+        kept_rows, full_height: see `resize_image`.
     Returns:
         float32 in [0, 1], shape (..., *size).
     """
@@ -78,7 +86,7 @@ def _row_taps(
 
 
 def _taps(length: int, samples: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of the two neighbours of each sample at half-pixel centres, and the weight of the second."""
+    """Indices of the two neighbours of each sample (half-pixel centres), and the weight of the second one."""
     centre = (torch.arange(samples, dtype=torch.float64) + 0.5) * (length / samples) - 0.5
     first = centre.floor()
     weight = (centre - first).float()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from aict_hf.errors import InputError
 from aict_hf.export.graphs import export_graphs
-from aict_hf.model.lut import apply_luts_reference
+from aict_hf.model.lut_reference import apply_luts_reference
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "onnx_numpy.py"
 TOLERANCE = 1e-4

@@ -95,8 +95,8 @@ def test_the_folder_is_complete(mine, tmp_path):
     (mine / "evaluation" / "link.json").symlink_to(tmp_path / "private.json")
     exported = export_repository(mine, tmp_path / "exported")
     assert [path.name for path in (exported / "evaluation").iterdir()] == ["out_of_domain.json"]
-    code = {f"{name}_aict.py" for name in ("configuration", "image_processing", "modeling", "pipeline")}
-    code |= {"lut.py", "lut_numba.py", "lut_positions.py", "lut_triton.py"}
+    code = {path.name for path in (ROOT / "aict_hf" / "model").glob("[!_]*.py")}
+    assert {"configuration_aict.py", "image_processing_aict.py", "modeling_aict.py", "pipeline_aict.py"} <= code
     rest = {"README.md", "config.json", "preprocessor_config.json", "model.safetensors", "examples", "evaluation"}
     assert {path.name for path in exported.iterdir()} == code | rest
     assert (exported / "examples" / "LICENSES.md").is_file()

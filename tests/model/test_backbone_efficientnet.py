@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from aict_hf import AICTConfig, AICTModel
 from aict_hf.model.backbone_efficientnet import BACKBONES, EfficientNetLiteBackbone
 from aict_hf.model.configuration_aict import Backbone
-from aict_hf.model.modeling_aict import region_means
 
 SKETCH = 1e-4  # what its check values promise
 
@@ -99,16 +98,6 @@ def test_masks_of_one_region_give_finite_maps(model, mask):
     with torch.no_grad():
         output = model(torch.rand(1, 3, 64, 64), mask)
     assert all(value.isfinite().all() for value in output.values())
-
-
-def test_region_means_are_those_of_the_pixels_inside_and_outside():
-    features = torch.rand(1, 5, 4, 4)
-    mask = torch.zeros(1, 1, 32, 32)
-    mask[:, :, :16, 8:] = 1  # whole cells of 8 x 8
-    cells = mask[0, 0, ::8, ::8] > 0
-    inside, outside = features[0][:, cells].mean(dim=1), features[0][:, ~cells].mean(dim=1)
-    expected = torch.cat([inside, outside, inside - outside])[None]
-    torch.testing.assert_close(region_means(features, mask), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_gradient_checkpointing_changes_nothing(config):

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch.export import Dim
 
 from aict_hf import apply_luts
-from aict_hf.model import lut
-from aict_hf.model.lut import knots_from_intervals, look_up, lut_gradients_reference, sample_luts
+from aict_hf.model import lut, lut_reference
+from aict_hf.model.levels import FULL_SCALE
+from aict_hf.model.lut_reference import knots_from_intervals
 from aict_hf.published import published_luts
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
@@ -21,11 +22,6 @@ def kernel(request, monkeypatch):
         monkeypatch.setattr(lut, "apply_luts_numba", None)
     else:
         pytest.importorskip("numba")
-
-
-@pytest.fixture
-def reference_alone(monkeypatch):
-    monkeypatch.setattr(lut, "apply_luts_numba", None)
 
 
 def make_maps(batch=1, intervals=4, size=(5, 7), dtype=torch.float32, seed=0):
@@ -75,7 +71,7 @@ def test_identity_luts_return_the_input(kernel):
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.float32], ids=str)
 def test_background_is_untouched(dtype, kernel):
     composite, mask = make_pixels()
-    composite = (composite * lut.FULL_SCALE.get(dtype, 1)).to(dtype)
+    composite = (composite * FULL_SCALE.get(dtype, 1)).to(dtype)
     result = apply_luts(composite, mask, *make_maps())
     background = (mask == 0).expand_as(composite)
     assert background.any()
@@ -121,20 +117,6 @@ def test_an_empty_batch_is_no_error(kernel):
     assert empty.shape == (0, 3, 8, 8)
 
 
-def test_memory_is_bounded_by_strips(monkeypatch, reference_alone):
-    monkeypatch.setattr(lut, "STRIP_BYTES", 2**16)
-    sizes = []
-    monkeypatch.setattr(lut, "look_up", lambda nodes, values: sizes.append(nodes.numel()) or look_up(nodes, values))
-    composite, mask = make_pixels(height=200, width=100)
-    maps = [m.requires_grad_() for m in make_maps()]
-    saved = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
-        result = apply_luts(composite, mask, *maps)
-    assert sum(saved) < 3 * composite.numel()
-    result.sum().backward()
-    assert max(sizes) * 4 <= 2**16
-
-
 def test_input_is_not_changed(kernel):
     composite, mask = make_pixels()
     copy = composite.clone()
@@ -142,18 +124,9 @@ def test_input_is_not_changed(kernel):
     assert torch.equal(composite, copy)
 
 
-def test_strips_equal_the_whole(monkeypatch, reference_alone):
-    composite, mask = make_pixels()
-    mask[:, :, 10:25] = 0
-    maps = make_maps()
-    whole = apply_luts(composite, mask, *maps)
-    monkeypatch.setattr(lut, "STRIP_BYTES", 1)
-    torch.testing.assert_close(apply_luts(composite, mask, *maps), whole, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize("strip_bytes", [1, 2**23])
 def test_a_foreground_in_a_corner_is_the_published_result(monkeypatch, strip_bytes, kernel):
-    monkeypatch.setattr(lut, "STRIP_BYTES", strip_bytes)
+    monkeypatch.setattr(lut_reference, "STRIP_BYTES", strip_bytes)
     composite, mask = make_pixels(2)
     mask[:, :, :, :40] = 0
     mask[:, :, :20] = 0
@@ -172,7 +145,7 @@ def test_batch_equals_loop(kernel):
 
 @pytest.mark.parametrize("strip_bytes", [1, 2**23])
 def test_gradients_are_those_of_the_published_formulation(strip_bytes, monkeypatch):
-    monkeypatch.setattr(lut, "STRIP_BYTES", strip_bytes)
+    monkeypatch.setattr(lut_reference, "STRIP_BYTES", strip_bytes)
     composite, mask = make_pixels(2, 6, 5, dtype=torch.float64)
     weights = torch.rand(composite.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     gradients = []
@@ -196,19 +169,6 @@ def test_gradients_of_mask_and_composite_are_the_references():
         gradients.append([leaf.grad for leaf in leaves])
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
-
-
-def test_gradients_at_the_nodes_are_autograds():
-    """Black, white and every node's intensity in between, where a piecewise-linear curve has two slopes."""
-    composite = torch.linspace(0, 1, 5, dtype=torch.float64).repeat(1, 3, 3, 1)
-    mask = torch.ones(1, 1, 3, 5, dtype=torch.float64)
-    nodes = torch.linspace(0, 1, 5, dtype=torch.float64).view(1, 1, 5, 1, 1).repeat(1, 3, 1, 2, 2)
-    gradient = torch.rand(composite.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    maps = nodes.clone().requires_grad_(), nodes.flip(2).clone().requires_grad_()
-    lut.apply_luts_reference(composite, mask, *maps).backward(gradient)
-    ours = lut_gradients_reference(gradient, composite, mask, *(m.detach() for m in maps), 1.0, 0, 3)
-    for mine, expected in zip(ours, maps, strict=True):
-        torch.testing.assert_close(mine, expected.grad, rtol=0, atol=1e-12)
 
 
 def test_operator_passes_torchs_own_checks():
@@ -236,7 +196,7 @@ def test_intensity_is_detached_before_the_look_up():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
 def test_a_photo_in_pieces_is_the_whole(dtype, kernel):
     composite, mask = make_pixels(2)
-    composite = (composite * lut.FULL_SCALE.get(dtype, 1)).to(dtype)
+    composite = (composite * FULL_SCALE.get(dtype, 1)).to(dtype)
     maps = make_maps(2)
     whole = apply_luts(composite, mask, *maps)
     pieces = [
@@ -249,7 +209,7 @@ def test_a_photo_in_pieces_is_the_whole(dtype, kernel):
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32], ids=str)
 def test_out_takes_the_result_and_may_be_the_composite(dtype, kernel):
     composite, mask = make_pixels()
-    composite = (composite * lut.FULL_SCALE.get(dtype, 1)).to(dtype)
+    composite = (composite * FULL_SCALE.get(dtype, 1)).to(dtype)
     maps = make_maps()
     expected = apply_luts(composite, mask, *maps)
     out = torch.zeros(1, 37, 53, 3, dtype=dtype).permute(0, 3, 1, 2)
@@ -266,10 +226,10 @@ UNIT = st.floats(0, 1, width=32)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99), UNIT, st.sampled_from([torch.uint8, torch.float32]))
 def test_output_is_in_range_and_the_background_is_kept(height, width, seed, strength, dtype):
     composite, mask = make_pixels(height=height, width=width, seed=seed)
-    composite = (composite * lut.FULL_SCALE.get(dtype, 1)).round().to(dtype)
+    composite = (composite * FULL_SCALE.get(dtype, 1)).round().to(dtype)
     result = apply_luts(composite, mask, *make_maps(seed=seed), strength=strength)
     assert (result >= 0).all()
-    assert (result <= lut.FULL_SCALE.get(dtype, 1)).all()
+    assert (result <= FULL_SCALE.get(dtype, 1)).all()
     kept = (mask == 0).expand_as(composite)
     assert torch.equal(result[kept], composite[kept])
 
@@ -278,7 +238,7 @@ def test_output_is_in_range_and_the_background_is_kept(height, width, seed, stre
 @given(st.lists(UNIT, min_size=2, max_size=60), st.integers(0, 99), st.sampled_from([torch.uint8, torch.float32]))
 def test_monotone_luts_keep_the_order(values, seed, dtype):
     """All pixels of one place: the same map column, many rows of one map row."""
-    values = (torch.tensor(sorted(values)) * lut.FULL_SCALE.get(dtype, 1)).to(dtype)
+    values = (torch.tensor(sorted(values)) * FULL_SCALE.get(dtype, 1)).to(dtype)
     composite = values.view(1, 1, 1, -1).expand(1, 3, 1, -1)
     knots, color_lut = make_maps(size=(1, 1), seed=seed)
     result = apply_luts(composite, torch.ones(1, 1, *composite.shape[2:]), knots, color_lut.sort(dim=2).values)
@@ -310,25 +270,6 @@ def test_fullgraph_compile_traces():
     torch.testing.assert_close(compiled(*pixels, *maps), apply_luts(*pixels, *maps), rtol=0, atol=1e-6)
 
 
-def test_samples_are_the_pixels_of_the_whole():
-    composite, _ = make_pixels(2)
-    maps = make_maps(2)
-    whole = apply_luts(composite, torch.ones(2, 1, 37, 53), *maps)
-    rows, columns = torch.randint(0, 37, (2, 200)), torch.randint(0, 53, (2, 200))
-    positions = torch.stack([columns / 52 * 2 - 1, rows / 36 * 2 - 1], dim=-1)
-    pick = [(slice(None), rows[i], columns[i]) for i in range(2)]
-    samples = sample_luts(torch.stack([composite[i][pick[i]] for i in range(2)]), positions, *maps)
-    expected = torch.stack([whole[i][pick[i]] for i in range(2)])
-    torch.testing.assert_close(samples, expected, rtol=0, atol=1e-5)
-
-
-def test_look_up_interpolates_between_nodes_and_clamps():
-    nodes = torch.tensor([0.0, 1.0, 0.5]).view(1, 1, 3, 1, 1).expand(1, 3, 3, 1, 4)
-    values = torch.tensor([-1.0, 0.25, 0.75, 2.0]).expand(1, 3, 1, 4)
-    expected = torch.tensor([0.0, 0.5, 0.75, 0.5]).expand(1, 3, 1, 4)
-    torch.testing.assert_close(look_up(nodes, values), expected)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -343,7 +284,7 @@ def test_look_up_interpolates_between_nodes_and_clamps():
         ({"strength": math.nan}, "strength is nan"),
         ({"out": torch.zeros(1, 3, 8, 9)}, "out has shape .* expected the composite's"),
         ({"out": torch.zeros(1, 3, 8, 8), "knots": torch.zeros(1, 3, 5, 4, 4, requires_grad=True)}, "leave out `out`"),
-        ({"top": 1, "full_height": 8}, "composite has 8 rows from 1 on, which a photo of 8 lacks"),
+        ({"top": 1, "full_height": 8}, "composite has 8 rows from 1 on, beyond the 8 rows of the photo; check top"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(change, words):

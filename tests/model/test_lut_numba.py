@@ -10,7 +10,7 @@ import torch
 from test_lut import make_maps, make_pixels
 
 from aict_hf import apply_luts
-from aict_hf.model.lut import apply_luts_reference
+from aict_hf.model.lut_reference import apply_luts_reference
 
 lut_numba = pytest.importorskip("aict_hf.model.lut_numba", exc_type=ImportError)
 
@@ -43,7 +43,7 @@ def test_every_dtype_size_and_layout_is_the_reference(dtype, mask_dtype):
                 assert (result != expected).double().mean() < 0.002, (name, size)  # ties that round the other way
 
 
-@pytest.mark.parametrize(("knots", "nodes"), [(2, 2), (3, 9), (17, 16)])
+@pytest.mark.parametrize(("knots", "nodes"), [(2, 2), (3, 9), pytest.param(17, 16, marks=pytest.mark.slow)])
 def test_any_number_of_nodes(knots, nodes):
     composite, mask = make_pixels()
     first, second = make_maps(intervals=knots - 1)[0], make_maps(intervals=nodes)[1]
@@ -69,29 +69,31 @@ def test_concurrent_threads_get_the_same_result():
             assert torch.equal(result, expected)
 
 
-def recolor(queue, arrays, out):
-    lut_numba.apply_luts_numba(*arrays, out, threads=2)
+def recolor(queue, arguments, out):
+    lut_numba.apply_luts_numba(*arguments, out)
     if queue is not None:
-        queue.put(out)
+        queue.put(out.numpy())
 
 
-def test_a_forked_child_works_after_its_parent_did():
+def test_a_forked_child_works_after_its_parent_did(monkeypatch):
     """DataLoader and Ray workers: the parent's threads do not exist in the child."""
-    composite, mask = (image[0].numpy() for image in make_pixels(height=200))
-    knots, color_lut = (maps[0].numpy() for maps in make_maps())
-    arrays = composite, mask[0], knots, color_lut
-    expected = composite.copy()
-    recolor(None, arrays, expected)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    composite, mask = make_pixels(height=200)
+    arguments = composite, mask, *make_maps()
+    expected = composite.clone()
+    recolor(None, arguments, expected)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    children = [context.Process(target=recolor, args=(queue, arrays, composite.copy()), daemon=True) for _ in range(3)]
+    children = [
+        context.Process(target=recolor, args=(queue, arguments, composite.clone()), daemon=True) for _ in range(3)
+    ]
     for child in children:
         child.start()
     results = [queue.get(timeout=30) for _ in children]
     for child in children:
         child.join(30)
         assert child.exitcode == 0
-    assert all(np.array_equal(result, expected) for result in results)
+    assert all(np.array_equal(result, expected.numpy()) for result in results)
 
 
 PROGRAM = """

@@ -9,7 +9,7 @@ import torch
 from test_lut import make_maps, make_pixels
 
 from aict_hf import apply_luts
-from aict_hf.model.lut import apply_luts_reference, lut_gradients_reference
+from aict_hf.model.lut_reference import apply_luts_reference, lut_gradients_reference
 
 lut_triton = pytest.importorskip("aict_hf.model.lut_triton", exc_type=ImportError)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -28,7 +28,7 @@ def case(size, dtype, batch=1, maps=(5, 7)):
 def test_result_is_the_references(size, dtype):
     composite, mask, knots, color_lut = case(size, dtype, batch=2)
     out = torch.empty_like(composite)
-    assert lut_triton.apply_luts_triton(composite, mask, knots, color_lut, out, 0.75) is out
+    assert lut_triton.apply_luts_triton(composite, mask, knots, color_lut, out, strength=0.75) is out
     expected = apply_luts_reference(composite, mask, knots, color_lut, strength=0.75)
     torch.testing.assert_close(out.double(), expected.double(), rtol=0, atol=TOLERANCE[dtype])
     kept = (mask == 0).expand_as(composite)
@@ -43,7 +43,7 @@ def test_maps_of_any_size(maps):
     torch.testing.assert_close(out, expected, rtol=0, atol=2e-6)
     gradient = torch.rand_like(composite)
     ours = lut_triton.lut_gradients_triton(gradient, composite, mask, knots, color_lut)
-    theirs = lut_gradients_reference(gradient, composite, mask, knots, color_lut, 1.0, 0, 7)
+    theirs = lut_gradients_reference(gradient, composite, mask, knots, color_lut)
     for mine, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-5)
 
@@ -74,7 +74,7 @@ def test_cells_larger_than_a_program(monkeypatch):
     torch.testing.assert_close(out, expected, rtol=0, atol=2e-6)
     gradient = torch.rand_like(composite)
     ours = lut_triton.lut_gradients_triton(gradient, composite, mask, knots, color_lut)
-    theirs = lut_gradients_reference(gradient, composite, mask, knots, color_lut, 1.0, 0, 50)
+    theirs = lut_gradients_reference(gradient, composite, mask, knots, color_lut)
     for mine, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-5)
 
@@ -82,9 +82,9 @@ def test_cells_larger_than_a_program(monkeypatch):
 def test_gradients_are_the_references_and_the_same_every_time():
     composite, mask, knots, color_lut = case((11, 17), torch.float32, batch=2, maps=(3, 4))
     gradient = torch.rand_like(composite)
-    ours = lut_triton.lut_gradients_triton(gradient, composite, mask, knots, color_lut, 0.5)
-    theirs = lut_gradients_reference(gradient, composite, mask, knots, color_lut, 0.5, 0, 11)
-    again = lut_triton.lut_gradients_triton(gradient, composite, mask, knots, color_lut, 0.5)
+    ours = lut_triton.lut_gradients_triton(gradient, composite, mask, knots, color_lut, strength=0.5)
+    theirs = lut_gradients_reference(gradient, composite, mask, knots, color_lut, strength=0.5)
+    again = lut_triton.lut_gradients_triton(gradient, composite, mask, knots, color_lut, strength=0.5)
     for mine, expected, repeated in zip(ours, theirs, again, strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-5)
         assert torch.equal(mine, repeated)

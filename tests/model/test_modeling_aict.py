@@ -1,15 +1,13 @@
 import json
 
-import numpy as np
 import pytest
 import torch
 from conftest import full_resolution, make_inputs
 from torch.nn import functional as F
 
-from aict_hf import AICTConfig, AICTModel, apply_luts, foreground_mse
+from aict_hf import AICTConfig, AICTModel, apply_luts
 from aict_hf.export.converter import convert_state_dict
-from aict_hf.model.lut import knots_from_intervals
-from aict_hf.model.modeling_aict import color_moments
+from aict_hf.model.lut_reference import knots_from_intervals
 from aict_hf.published import PublishedNetwork, published_luts
 
 TOLERANCE = 2e-5  # float32, against the published formulation
@@ -188,13 +186,6 @@ def test_device_map_auto_loads(model, tmp_path):
     assert loaded(**make_inputs()).harmonized.shape == (2, 3, 32, 32)
 
 
-def test_foreground_mse_counts_small_foregrounds_as_the_least_area():
-    prediction, target = torch.full((1, 3, 4, 4), 0.5), torch.zeros(1, 3, 4, 4)
-    mask = torch.ones(1, 1, 4, 4)
-    assert foreground_mse(prediction, target, mask, min_area=1).item() == pytest.approx(0.25)
-    assert foreground_mse(prediction, target, mask, min_area=160).item() == pytest.approx(0.025)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -220,22 +211,6 @@ def test_labels_must_fit_and_be_floats(model):
         model(**make_inputs(), **(given | {"labels": [given["labels"][0]] * 2}))
     with pytest.raises(ValueError, match="must be floats"):
         model(**make_inputs(), **(given | {"full_composites": [(p * 255).byte() for p in given["full_composites"]]}))
-
-
-def test_color_moments_are_those_of_the_weighted_pixels():
-    generator = torch.Generator().manual_seed(0)
-    colors = torch.rand(2, 3, 500, generator=generator) @ torch.rand(500, 500, generator=generator).softmax(0)
-    colors = (colors - colors.amin()) / (colors.amax() - colors.amin())
-    weight = (torch.rand(2, 1, 500, generator=generator) > 0.6).float()
-    result = color_moments(colors, weight)
-    for image in range(2):
-        inside = colors[image][:, weight[image, 0] > 0]
-        np.testing.assert_allclose(result[image, :3], 4 * inside.mean(1) - 2, atol=1e-3)
-        np.testing.assert_allclose(result[image, 3:6], 8 * inside.std(1, correction=0) - 1.6, atol=1e-3)
-        pairs = np.corrcoef(inside)[[0, 0, 1], [1, 2, 2]]
-        np.testing.assert_allclose(result[image, 6:9], 2 * pairs - 1.4, atol=2e-2)
-        skewness = ((inside - inside.mean(1, keepdim=True)) ** 3).mean(1) / inside.std(1, correction=0) ** 3
-        np.testing.assert_allclose(result[image, 9:], skewness.clamp(-4, 4), atol=2e-2)
 
 
 def test_color_statistics_reach_every_output_and_are_finite(config):

@@ -1,0 +1,212 @@
+"""The colour transformation of AICT and its gradients in plain torch, in the form of the equations.
+
+The kernels are tested against this file, and it does the work where no kernel takes the device or dtype.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .levels import FULL_SCALE, to_unit
+from .lut_positions import pixel_positions
+
+STRIP_BYTES = 8 * 2**20  # interpolated LUT entries held at once: bounds memory, and stays near the caches
+
+
+def knots_from_intervals(sampling_intervals: Tensor) -> Tensor:
+    """Running sums of the sampling intervals, from 0 to 1: the nodes of the first LUT.
+
+    Args:
+        sampling_intervals: positive, summing to 1 over K, shape (B, 3, K, h, w).
+    Returns:
+        knots, shape (B, 3, K + 1, h, w).
+    Source: AICT (NeurIPS 2024), section 3.2.
+    """
+    return F.pad(sampling_intervals.cumsum(2), (0, 0, 0, 0, 1, 0))
+
+
+def apply_luts_reference(
+    composite: Tensor,
+    mask: Tensor,
+    knots: Tensor,
+    color_lut: Tensor,
+    *,
+    strength: float = 1.0,
+    top: int = 0,
+    full_height: int | None = None,
+) -> Tensor:
+    """`apply_luts` of the whole photo at once, differentiable in every tensor. Arguments and result are the same."""
+    height, width = composite.shape[2:]
+    full_height = height + top if full_height is None else full_height
+    positions = pixel_positions(full_height, width, slice(top, top + height), slice(None), knots)
+    return _blend(composite, mask, knots, color_lut, strength, positions)
+
+
+def apply_luts_in_strips(
+    composite: Tensor,
+    mask: Tensor,
+    knots: Tensor,
+    color_lut: Tensor,
+    out: Tensor,
+    *,
+    strength: float = 1.0,
+    top: int = 0,
+    full_height: int | None = None,
+) -> Tensor:
+    """Write the recoloured foreground into `out`, a strip of rows at a time; the background of `out` is left as it is.
+
+    Args:
+        composite, mask, knots, color_lut, strength, top, full_height: see `apply_luts`.
+        out: shape and dtype of `composite`; may be the composite itself.
+    Returns:
+        `out`.
+    """
+    height, width = composite.shape[2:]
+    full_height = height + top if full_height is None else full_height
+    for rows in _strips(composite, knots, color_lut):
+        foreground = mask[:, :, rows].amax(dim=(0, 1, 2)).nonzero()
+        if len(foreground):
+            columns = slice(int(foreground[0]), int(foreground[-1]) + 1)
+            positions = pixel_positions(full_height, width, slice(top + rows.start, top + rows.stop), columns, knots)
+            block = slice(None), slice(None), rows, columns
+            out[block] = _blend(composite[block], mask[block], knots, color_lut, strength, positions)
+    return out
+
+
+def lut_gradients_reference(
+    gradient: Tensor,
+    composite: Tensor,
+    mask: Tensor,
+    knots: Tensor,
+    color_lut: Tensor,
+    *,
+    strength: float = 1.0,
+    top: int = 0,
+    full_height: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `apply_luts` with respect to `knots` and `color_lut`, equal to autograd's, computed in strips.
+
+    Args:
+        gradient: gradient of the result, shape (B, 3, H, W).
+        composite, mask, knots, color_lut, strength, top, full_height: the arguments of `apply_luts`.
+    Returns:
+        gradients of `knots` and of `color_lut`, in their shapes.
+    """
+    height, width = composite.shape[2:]
+    full_height = height + top if full_height is None else full_height
+    knots_gradient, lut_gradient = torch.zeros_like(knots), torch.zeros_like(color_lut)
+    for rows in _strips(composite, knots, color_lut):
+        positions = pixel_positions(full_height, width, slice(top + rows.start, top + rows.stop), slice(None), knots)
+        intensity = to_unit(composite[:, :, rows], knots.dtype)
+        weight = to_unit(mask[:, :, rows], knots.dtype) * strength
+        redistributed = look_up(_interpolate(knots, positions), intensity)
+        curves = _interpolate(color_lut, positions)
+        output = look_up(curves, redistributed)
+        # Back through the blend, the clamp, the second look-up and the first.
+        passed = (output >= 0) & (output <= 1)
+        output_gradient = gradient[:, :, rows].to(knots.dtype) * weight * passed
+        lut_gradient += _scatter(output_gradient, redistributed, positions, color_lut)
+        inside = (redistributed >= 0) & (redistributed <= 1)
+        slope = _slope(curves, redistributed) * inside
+        knots_gradient += _scatter(output_gradient * slope, intensity, positions, knots)
+    return knots_gradient, lut_gradient
+
+
+def sample_luts(intensity: Tensor, positions: Tensor, knots: Tensor, color_lut: Tensor) -> Tensor:
+    """LUT output at single pixels, for a loss or a measure that needs only some of them.
+
+    Args:
+        intensity: RGB of the pixels in [0, 1], float, shape (B, 3, P); detached, as in `apply_luts`.
+        positions: x and y of the pixels, -1 to 1 from corner to corner of the photo, shape (B, P, 2).
+        knots, color_lut: see `apply_luts`.
+    Returns:
+        recoloured pixels in [0, 1], not yet blended by a mask, shape (B, 3, P).
+    """
+    grid = positions[:, :, None]
+    redistributed = look_up(_interpolate(knots, grid), intensity.detach()[..., None])
+    return look_up(_interpolate(color_lut, grid), redistributed).clamp(0, 1)[..., 0]
+
+
+def look_up(nodes: Tensor, values: Tensor) -> Tensor:
+    """Piecewise-linear curves with nodes at equal distances from 0 to 1, evaluated as a sum of hat functions.
+
+    Summing all N hats costs less than gathering two nodes: gathers along an inner axis do not vectorise.
+
+    Args:
+        nodes: values of the curves at their nodes, shape (B, 3, N, H, W).
+        values: arguments of the curves, clamped to 0..1, shape (B, 3, H, W).
+    Returns:
+        shape (B, 3, H, W).
+    """
+    position = values.clamp(0, 1) * (nodes.shape[2] - 1)
+    result = torch.zeros_like(position)
+    for node in range(nodes.shape[2]):
+        result = result + nodes[:, :, node] * _hat(position, node)
+    return result
+
+
+def _blend(
+    composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor, strength: float, positions: Tensor
+) -> Tensor:
+    """`apply_luts` for pixels at `positions` of the photo, shape (H, W, 2)."""
+    scale = FULL_SCALE.get(composite.dtype, 1.0)
+    levels = composite.to(knots.dtype)
+    weight = to_unit(mask, knots.dtype) * strength
+    redistributed = look_up(_interpolate(knots, positions), levels.detach() / scale)
+    output = look_up(_interpolate(color_lut, positions), redistributed).clamp(0, 1)
+    blended = torch.where(weight > 0, weight * (output * scale) + (1 - weight) * levels, levels)
+    return blended.to(composite.dtype) if scale == 1.0 else (blended + 0.5).to(composite.dtype)
+
+
+def _interpolate(maps: Tensor, positions: Tensor) -> Tensor:
+    """LUT maps (B, 3, N, h, w) at `positions` ((B, )H, W, 2) of the photo: (B, 3, N, H, W)."""
+    channels, nodes = maps.shape[1:3]
+    grid = positions.expand(maps.shape[0], -1, -1, -1)
+    flat = F.grid_sample(maps.flatten(1, 2), grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return flat.unflatten(1, (channels, nodes))
+
+
+def _hat(position: Tensor, node: int) -> Tensor:
+    """1 at `node`, linear to 0 at its neighbours, 0 beyond them."""
+    return (1 - (position - node).abs()).clamp(min=0)
+
+
+def _slope(nodes: Tensor, values: Tensor) -> Tensor:
+    """Derivative of `look_up` with respect to `values`; at a node the mean of both sides, as autograd has it."""
+    position = values.clamp(0, 1) * (nodes.shape[2] - 1)
+    result = torch.zeros_like(position)
+    for node in range(nodes.shape[2]):
+        distance = position - node
+        result = result - nodes[:, :, node] * distance.sign() * (distance.abs() <= 1)
+    return result * (nodes.shape[2] - 1)
+
+
+def _scatter(gradient: Tensor, values: Tensor, positions: Tensor, maps: Tensor) -> Tensor:
+    """The transpose of looking `values` up in `maps`: distributes each pixel's gradient over the nodes around it."""
+    position = values.clamp(0, 1) * (maps.shape[2] - 1)
+    hats = [_hat(position, node) for node in range(maps.shape[2])]
+    nodes = (gradient[:, :, None] * torch.stack(hats, dim=2)).flatten(1, 2)
+    grid = positions.expand(maps.shape[0], -1, -1, -1)
+    # bilinear, border, align_corners: as _interpolate
+    scattered, _ = torch.ops.aten.grid_sampler_2d_backward(nodes, maps.flatten(1, 2), grid, 0, 1, True, [True, False])
+    return scattered.unflatten(1, maps.shape[1:3])
+
+
+def _strips(composite: Tensor, knots: Tensor, color_lut: Tensor) -> Iterator[slice]:
+    """Rows of a photo in strips of at most `STRIP_BYTES` of interpolated LUT entries."""
+    batch, channels, height, width = composite.shape
+    row_bytes = 4 * batch * channels * width * (knots.shape[2] + color_lut.shape[2])
+    rows = max(1, STRIP_BYTES // row_bytes)
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
+
+
+__all__ = [
+    "apply_luts_in_strips",
+    "apply_luts_reference",
+    "knots_from_intervals",
+    "look_up",
+    "lut_gradients_reference",
+    "sample_luts",
+]
