@@ -1,4 +1,4 @@
-"""`python -m aict_hf`: the same as the `aict` command."""
+"""`python -m aict_hf` runs the `aict` command."""
 
 from .cli import main
 

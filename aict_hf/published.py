@@ -1,6 +1,6 @@
-"""AICT computed as published: torch's own transformer layers and 5-D grid sampling, under the authors' names.
+"""AICT as published: torch's transformer layers and 5-D grid sampling, with the names of the authors' code.
 
-The slow reference: tests hold the package against it, benchmarks beside it. Source: AICT (NeurIPS 2024), section 3.
+Tests and benchmarks compare the package with this slow version. Source: AICT (NeurIPS 2024), section 3.
 """
 
 from typing import Any
@@ -13,12 +13,12 @@ from .model.configuration_aict import AICTConfig
 
 
 class PublishedNetwork(nn.Module):
-    """The parameter network; its state dict has the authors' names and shapes."""
+    """The parameter network. Its state dict has the authors' names and shapes."""
 
-    def __init__(self, config: AICTConfig):
+    def __init__(self, config: AICTConfig) -> None:
         super().__init__()
         width, nodes = config.hidden_size, 3 * config.num_intervals
-        assert config.decoder_stride is not None  # the configuration sees to it
+        assert config.decoder_stride is not None  # set by the configuration
         self.patch, self.intervals = config.patch_size, config.num_intervals
         layer = nn.TransformerEncoderLayer(
             width,
@@ -53,7 +53,14 @@ class PublishedNetwork(nn.Module):
         self.params_layer = nn.Conv2d(config.decoder_channels, nodes, 1)
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Sampling intervals and weighted colour LUT, both (B, 3, K, h, w)."""
+        """Predict the LUTs.
+
+        Args:
+            image: RGB in [0, 1], shape (B, 3, H, W), H and W multiples of the patch size.
+            mask: foreground in [0, 1], shape (B, 1, H, W).
+        Returns:
+            sampling intervals and weighted colour LUT, both of shape (B, 3, K, h, w).
+        """
         pixels = torch.cat([image, mask], dim=1)
         batch, _, height, width = pixels.shape
         rows, columns, patch = height // self.patch, width // self.patch, self.patch
@@ -69,7 +76,7 @@ class PublishedNetwork(nn.Module):
 
 
 def published_luts(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor) -> Tensor:
-    """Both LUTs sampled as 5-D grids, every coordinate of every pixel materialised; arguments as `apply_luts`."""
+    """`apply_luts` by sampling both LUTs as 5-D grids, with a stored coordinate for every pixel."""
     _, _, height, width = composite.shape
     y = torch.linspace(-1, 1, height, dtype=composite.dtype, device=composite.device)[:, None].expand(height, width)
     x = torch.linspace(-1, 1, width, dtype=composite.dtype, device=composite.device)[None].expand(height, width)

@@ -1,4 +1,4 @@
-"""The authors' AICT checkpoints (ViT variant) as folders that `AICTModel.from_pretrained` loads."""
+"""Convert the authors' AICT checkpoints (ViT variant) to folders that `AICTModel.from_pretrained` loads."""
 
 import os
 from pathlib import Path
@@ -17,12 +17,14 @@ STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16":
 
 
 def read_official_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The state dict in one of the authors' files, or in a safetensors file under their names.
+    """Read the state dict of one of the authors' files, or of a safetensors file with their names.
 
-    Nothing but tensors and plain containers is unpickled.
+    Only tensors and plain containers are unpickled.
 
+    Returns:
+        tensors by the authors' names.
     Raises:
-        InputError: if the file is missing or not such a checkpoint.
+        InputError: if the file is missing or is not such a checkpoint.
     """
     path = Path(path)
     content = read_tensors(path)
@@ -33,7 +35,7 @@ def read_official_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def official_shapes(config: AICTConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the authors' state dict for a network of this configuration."""
+    """Names and shapes of the tensors in the authors' state dict for a network of this configuration."""
     width, feed_forward, stride = config.hidden_size, config.intermediate_size, config.decoder_stride
     nodes = 3 * config.num_intervals
     shapes: dict[str, tuple] = {
@@ -67,15 +69,15 @@ def official_shapes(config: AICTConfig) -> dict[str, tuple[int, ...]]:
 
 
 def convert_state_dict(official: dict[str, Tensor], config: AICTConfig) -> dict[str, Tensor]:
-    """The authors' weights under this package's names.
+    """Rename the authors' weights to the names of this package.
 
     Args:
-        official: state dict under the authors' names.
-        config: the network it is for; `AICTConfig()` for the authors' checkpoint.
+        official: state dict with the authors' names.
+        config: configuration of the network; `AICTConfig()` for the authors' checkpoint.
     Returns:
-        state dict of `AICTModel(config)`, tensors in the dtypes they came in.
+        state dict of `AICTModel(config)`, with the dtypes of `official`.
     Raises:
-        InputError: naming the first tensor that is missing, superfluous or of another shape.
+        InputError: if a tensor is missing, unexpected or of the wrong shape; the message names the first one.
     """
     expected = official_shapes(config)
     for name, shape in expected.items():
@@ -85,7 +87,9 @@ def convert_state_dict(official: dict[str, Tensor], config: AICTConfig) -> dict[
             raise InputError(f"tensor {name} has shape {tuple(official[name].shape)}; expected {shape}")
     for name in official:
         if name not in expected:
-            raise InputError(f"tensor {name} is not part of this network; is the checkpoint of another variant?")
+            raise InputError(
+                f"tensor {name} is not part of this network; check that the checkpoint is of the ViT variant"
+            )
 
     patch = config.patch_size
     columns = official["encoder.patch_to_embedding.1.weight"]  # ordered row, column, channel
@@ -133,13 +137,13 @@ def convert_checkpoint(
     """Write a folder with weights, config and image processor from one of the authors' checkpoints.
 
     Args:
-        checkpoint: the authors' file, or safetensors under their names.
-        out_dir: the folder to write; must not exist yet, or be empty.
-        config: the network it is for; the paper's where left out.
-        dtype: how weights are stored: float32, float16 or bfloat16 (batch-norm statistics always float32). They load
-            as float32.
+        checkpoint: the authors' file, or a safetensors file with their names.
+        out_dir: folder to write. It must be new or empty.
+        config: configuration of the network; None means the network of the paper.
+        dtype: dtype of the stored weights: float32, float16 or bfloat16. Batch-norm statistics are always float32.
+            The weights are loaded as float32.
     Raises:
-        InputError: if the checkpoint does not fit `config` or `out_dir` cannot be written; nothing is left half done.
+        InputError: if the checkpoint does not fit `config`, or `out_dir` cannot be written. No partial folder is left.
     """
     config = config or AICTConfig()
     try:
@@ -154,7 +158,14 @@ def convert_checkpoint(
 
 
 def stored_state_dict(model: AICTModel, dtype: str) -> dict[str, Tensor]:
-    """A model's weights as a checkpoint stores them: in `dtype`, but for batch-norm statistics."""
+    """Weights of a model in `dtype`, except the batch-norm statistics.
+
+    Args:
+        model: the model.
+        dtype: float32, float16 or bfloat16.
+    Returns:
+        state dict for `save_pretrained(..., state_dict=...)`.
+    """
     return {
         name: tensor.to(STORED_DTYPES[dtype]) if tensor.is_floating_point() and "running_" not in name else tensor
         for name, tensor in model.state_dict().items()

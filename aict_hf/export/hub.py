@@ -1,4 +1,4 @@
-"""A complete model repository for the Hugging Face Hub: weights, configs, code, card and example pictures."""
+"""Export a checkpoint as a complete model repository: weights, configs, code, model card and example pictures."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from .model_card import complete_front_matter, model_card, read_results, result_
 
 PACKAGE = Path(__file__).parents[1]
 EXAMPLES = ("dandelion_composite.jpg", "dandelion_mask.png", "demo.jpg", "failures.jpg", "LICENSES.md")
-RESULTS = "evaluation"  # a checkpoint's folder of evaluate.py's JSON files
+RESULTS = "evaluation"  # folder of a checkpoint with the JSON files of training/evaluate.py
 FRONT_MATTER: dict[str, Any] = {
     "library_name": "transformers",
     "pipeline_tag": "image-to-image",
@@ -31,15 +31,15 @@ def export_repository(
     """Write a folder that `AutoModel.from_pretrained(..., trust_remote_code=True)` loads without this package.
 
     Args:
-        checkpoint: a bundled checkpoint's name, a folder or a Hub repository; the default checkpoint where None. Its
-            own README.md becomes the card (a bundled checkpoint's is the package's model_card.md), the JSON files in
-            its folder `evaluation`, as training/evaluate.py writes them, fill the card's figures.
-        out_dir: the folder to write; must not exist yet, or be empty.
-        dtype: how weights are stored: float32, float16 or bfloat16; as they are where None.
+        checkpoint: name of a bundled checkpoint, folder or Hub repository; None means the default checkpoint. Its
+            README.md becomes the model card; bundled checkpoints share the package's model_card.md. The JSON files of
+            training/evaluate.py in its folder `evaluation` fill the figures of the card.
+        out_dir: folder to write. It must be new or empty.
+        dtype: dtype of the stored weights: float32, float16 or bfloat16; None keeps theirs.
     Returns:
         `out_dir`.
     Raises:
-        InputError: if the checkpoint cannot be loaded or `out_dir` cannot be written; nothing is left half done.
+        InputError: if the checkpoint cannot be loaded, or `out_dir` cannot be written. No partial folder is left.
     """
     source = checkpoint_location(checkpoint)
     model, processor = load_checkpoint(source)
@@ -64,17 +64,17 @@ def export_repository(
 
 
 def push_repository(folder: Path, repository: str, *, private: bool = False, create_pr: bool = False) -> str:
-    """Upload an exported folder to the Hub, which makes the repository where there is none.
+    """Upload an exported folder to the Hub. A repository that does not exist is created.
 
     Args:
-        folder: what `export_repository` wrote.
+        folder: folder that `export_repository` wrote.
         repository: "organization/name".
         private: make a new repository private.
         create_pr: open a pull request instead of committing.
     Returns:
-        the address of the commit or pull request.
+        address of the commit or pull request.
     Raises:
-        InputError: if the Hub refuses, or cannot be reached.
+        InputError: if the Hub refuses the upload or cannot be reached.
     """
     api = HfApi()
     try:
@@ -83,7 +83,7 @@ def push_repository(folder: Path, repository: str, *, private: bool = False, cre
         commit = api.upload_folder(
             repo_id=repository, folder_path=folder, commit_message="Upload AICT", create_pr=create_pr
         )
-    except Exception as error:  # of many kinds: no login, no such name, no network
+    except Exception as error:  # many types: no login, no such name, no network
         reason = f"cannot be uploaded to ({one_line(error)[:300]}); to try again: hf upload {repository} {folder}"
         raise InputError(f"{repository}: {reason}") from error
     return commit.pr_url or commit.commit_url
@@ -98,7 +98,7 @@ def _card(source: str) -> ModelCard:
     try:
         card = model_card(own.read_text(encoding="utf-8"), measured)
         complete_front_matter(card, FRONT_MATTER)
-    except Exception as error:  # of many kinds: the markers, the YAML of the front matter, its fields
+    except Exception as error:  # many types: the markers, the YAML of the front matter, its fields
         raise InputError(f"{own}: cannot be made a model card ({one_line(error)})") from error
     return card
 
@@ -109,12 +109,14 @@ def _file_of(source: str, name: str) -> Path | None:
     except OSError as error:
         raise InputError(f"{source}: {name} cannot be read ({one_line(error)[:200]})") from error
     if found and Path(found).is_symlink() and Path(source).is_dir():
-        raise InputError(f"{found}: is a link; expected the file itself, so that nothing else is published")
+        raise InputError(
+            f"{found}: is a symbolic link, which could publish another file; replace it by the file itself"
+        )
     return Path(found) if found else None
 
 
 def _packaged(name: str) -> Path:
-    """A file of this project's top level: beside the code where installed, above it in a clone."""
+    """A file of the top level of this project: in the package if it is installed, above it in a clone."""
     installed = PACKAGE / name
     found = installed if installed.is_file() else PACKAGE.parent / name
     if not found.is_file():

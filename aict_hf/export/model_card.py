@@ -1,4 +1,4 @@
-"""Model cards whose figures come from `training/evaluate.py`'s results, never from a hand."""
+"""Model cards with figures from the results of `training/evaluate.py`."""
 
 import json
 from collections.abc import Mapping
@@ -27,17 +27,19 @@ TITLES = {
 
 
 def result_files(folder: Path) -> list[Path]:
-    """The JSON files of a folder by name; no links, which may lead anywhere."""
+    """The JSON files of a folder, sorted by name, without symbolic links."""
     return [path for path in sorted(folder.glob("*.json")) if not path.is_symlink()]
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """What `training/evaluate.py` measured of a checkpoint: one entry for each JSON file of a folder, by file name.
+    """Read the results of `training/evaluate.py` for a checkpoint.
 
+    Args:
+        folder: folder of JSON files; may be empty or missing.
     Returns:
-        the files' contents, each with the checkpoint's name added as "checkpoint".
+        contents of the files, in the order of their names, each with the name of the checkpoint as "checkpoint".
     Raises:
-        InputError: if a file is not one of evaluate.py's, or they do not all measure one checkpoint, the same.
+        InputError: if a file is not a result of evaluate.py, or the files measure different checkpoints.
     """
     results: list[dict[str, Any]] = []
     for path in result_files(folder):
@@ -59,10 +61,10 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 
 
 def figures_table(results: list[dict[str, Any]]) -> str:
-    """Markdown: a checkpoint beside the composite and simple baselines, on each set of photos.
+    """Markdown table that compares a checkpoint with the composite and simple baselines, on each set of photos.
 
     Args:
-        results: what `read_results` returns.
+        results: results from `read_results`.
     """
     lines = [f"| measured on | method | {' | '.join(METRICS.values())} |", "|---|---|" + "---|" * len(METRICS)]
     for result in results:
@@ -80,10 +82,10 @@ def figures_table(results: list[dict[str, Any]]) -> str:
 
 
 def fill_figures(text: str, table: str) -> str:
-    """A document with the part between its two markers (`BEGIN`, `END`) replaced by a table.
+    """Replace the part of a document between the markers `BEGIN` and `END` by a table.
 
     Raises:
-        ValueError: if the markers are not there.
+        ValueError: if a marker is missing.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -93,13 +95,13 @@ def fill_figures(text: str, table: str) -> str:
 
 
 def model_card(text: str, results: list[dict[str, Any]]) -> ModelCard:
-    """A model card with its table and its model-index filled from results.
+    """Make a model card with a table and a model-index from results.
 
     Args:
-        text: Markdown with a YAML front matter; with the two markers, where there are results.
-        results: what `read_results` returns; none leaves the text as it is.
+        text: Markdown with a YAML front matter, and with the two markers if there are results.
+        results: results from `read_results`. An empty list leaves the text unchanged.
     Raises:
-        ValueError: if the markers are not there.
+        ValueError: if there are results and a marker is missing.
     """
     card = ModelCard(fill_figures(text, figures_table(results)) if results else text)
     if results:
@@ -125,7 +127,7 @@ def model_card(text: str, results: list[dict[str, Any]]) -> ModelCard:
 
 
 def complete_front_matter(card: ModelCard, front_matter: Mapping[str, Any]) -> None:
-    """Give a card the fields of the front matter that it lacks."""
+    """Add the fields of a front matter that a card does not have."""
     for field, value in front_matter.items():
         if not card.data.get(field):
             card.data[field] = value

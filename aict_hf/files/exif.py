@@ -1,4 +1,4 @@
-"""EXIF blocks: read without what describes the old file, and added to TIFF files written by others."""
+"""Read EXIF blocks without the tags that describe the old file, and add them to TIFF files of other libraries."""
 
 import os
 import struct
@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, TiffImagePlugin
 
-# How pixels lie in a TIFF file, true of the file that was read alone, and blocks in it that are no EXIF.
+# Tags for the pixel layout of a TIFF file, which hold only for the file that was read, and blocks that are not EXIF.
 TIFF_LAYOUT_TAGS = frozenset(
     (
         *range(254, 260), 262, 266, 273, *range(277, 280), 284, 292, 293, 317, 320, *range(322, 326), 330,
@@ -15,35 +15,35 @@ TIFF_LAYOUT_TAGS = frozenset(
     )
 )  # fmt: skip
 
-MAX_SIZE = 2**32 - 2**24  # bytes of a TIFF file that EXIF can be added to: directories in it have 32-bit offsets
+MAX_SIZE = 2**32 - 2**24  # bytes of a TIFF file; offsets inside the new directory have 32 bits
 
 
 def exif_block(image: Image.Image) -> bytes | None:
-    """A photo's EXIF block without orientation and TIFF layout, None where there is none or it is damaged.
+    """The EXIF block of a photo without orientation and TIFF layout, or None if it is missing or damaged.
 
-    The orientation goes from `image`, too: ask after the photo is turned upright.
+    The orientation is removed from `image` as well. Turn the photo upright before calling this function.
     """
     try:
         exif = image.getexif()
         exif.pop(ExifTags.Base.Orientation, None)
-        kept = Image.Exif()  # a BigTIFF's own would be written in that format's layout
+        kept = Image.Exif()  # the Exif object of a BigTIFF would be written in the BigTIFF layout
         for tag in exif:
             if tag not in TIFF_LAYOUT_TAGS:
                 kept[tag] = _directory(exif, tag) or exif[tag]
         return kept.tobytes() if len(kept) else None
-    except Exception:  # of many kinds; a damaged block must not cost the photo
+    except Exception:  # many types; a photo with a damaged block can still be read
         return None
 
 
 def _directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
-    """The tags of a directory within an EXIF block, without pointers into the old block; empty where `tag` is none."""
+    """The tags of a directory in an EXIF block, without pointers into the old block; empty for another tag."""
     return {name: value for name, value in exif.get_ifd(tag).items() if name != ExifTags.IFD.Interop}
 
 
 def append_exif(path: Path, exif: bytes) -> None:
-    """Give a TIFF (or BigTIFF) file EXIF tags: a new directory at its end, with the old entries and the new ones.
+    """Add EXIF tags to a TIFF or BigTIFF file, by a new directory at its end with the old and the new entries.
 
-    libvips does not write them to TIFF, tifffile has no directories within a directory, Pillow fails at most of them.
+    libvips does not write EXIF to TIFF, tifffile does not write nested directories, and Pillow fails on most files.
 
     Raises:
         ValueError: if the file is larger than `MAX_SIZE`, or a big-endian BigTIFF.
@@ -58,7 +58,7 @@ def append_exif(path: Path, exif: bytes) -> None:
         if head == b"MM\0+":
             raise ValueError(f"{path}: is a big-endian BigTIFF; EXIF can be added to the other kinds of TIFF only")
         count, offset, entry = ("Q", "Q", 20) if big else ("H", "L", 12)
-        pointer = 8 if big else 4  # where the header says which directory is the first
+        pointer = 8 if big else 4  # position of the offset of the first directory in the header
 
         def number(code: str, at: int) -> int:
             file.seek(at)

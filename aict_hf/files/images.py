@@ -1,4 +1,4 @@
-"""Photos and masks as files: read upright with their metadata, written whole or not at all."""
+"""Read photos and masks upright with their metadata, and write them atomically."""
 
 import io
 import os
@@ -6,6 +6,7 @@ import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
@@ -21,7 +22,7 @@ MAX_JPEG_SIDE = 65500  # pixels
 SIXTEEN_BIT_FORMATS = ("PNG", "TIFF")
 IMAGE_SUFFIXES = (*OUTPUT_FORMATS, ".bmp", ".gif")
 
-# Modes each format can hold; anything else is converted to the first that keeps alpha where there is any.
+# Modes that each format can hold. Other modes are converted to RGBA or RGB.
 _MODES = {
     "JPEG": ("RGB", "L"),
     "PNG": ("RGBA", "RGB", "L", "LA"),
@@ -33,12 +34,12 @@ _PIXEL_LIMIT = threading.Lock()
 
 @dataclass
 class ImageFile:
-    """A decoded photo, upright, with what travels beside its pixels.
+    """A decoded, upright photo with its metadata.
 
     Attributes:
-        pixels: PIL image of mode L, LA, RGB or RGBA, or for 16-bit files a uint16 array, (H, W) or (H, W, C).
-        icc_profile: the file's colour profile.
-        exif: the file's EXIF block, orientation removed.
+        pixels: PIL image of mode L, LA, RGB or RGBA; for 16-bit files a uint16 array, (H, W) or (H, W, C).
+        icc_profile: colour profile of the file, or None.
+        exif: EXIF block of the file without orientation, or None.
     """
 
     pixels: Image.Image | np.ndarray
@@ -54,7 +55,7 @@ class ImageFile:
 
     @property
     def rgb_profile(self) -> bytes | None:
-        """The colour profile, where it can be one of RGB pixels: that of a gray photo cannot."""
+        """The colour profile if it describes RGB pixels; None for a gray photo."""
         bands = self.pixels.mode if isinstance(self.pixels, Image.Image) else "L" * (self.pixels.ndim == 2)
         return None if bands in ("L", "LA") else self.icc_profile
 
@@ -66,17 +67,17 @@ def read_image(
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     formats: tuple[str, ...] | None = None,
 ) -> ImageFile:
-    """Decode a photo or mask, turned upright as its EXIF orientation says.
+    """Decode a photo or mask, and turn it upright by its EXIF orientation.
 
-    CMYK becomes sRGB, through the file's colour profile where it has one; other profiles stay with the pixels.
+    CMYK is converted to sRGB, through the colour profile of the file if it has one. Other pixels keep their profile.
 
     Args:
-        path: a file of any format Pillow reads; 16-bit RGB files need the extra `aict_hf[16bit]`.
-        content: the file's bytes, where it is none on the disk; `path` is what errors call it. 8 bits a channel.
+        path: a file in a format that Pillow reads; 16-bit RGB files need the extra `aict_hf[16bit]`.
+        content: bytes of the file, 8 bits per channel, if it is not on the disk. Errors still name `path`.
         max_megapixels: refuse larger images before decoding them (decompression bombs).
-        formats: Pillow's names of the formats to take, for files of strangers; all that it knows where left out.
+        formats: Pillow names of the formats to accept, for untrusted files; None accepts all that Pillow knows.
     Raises:
-        InputError: if the file is missing, empty, truncated, no image, animated or too large.
+        InputError: if the file is missing, empty, truncated, animated, too large or not an image.
     """
     path = Path(path)
     try:
@@ -113,7 +114,7 @@ def read_image(
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:
-    """Width and height of an image turned upright, from its header alone; None where it cannot be read."""
+    """Width and height of an upright image, read from its header; None if the file cannot be read."""
     try:
         with open_image(path) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
@@ -123,7 +124,14 @@ def upright_size(path: Path) -> tuple[int, int] | None:
 
 
 def in_profile(photo: ImageFile, profile: bytes | None = None) -> Image.Image | np.ndarray:
-    """A photo's pixels in the colours of another ICC profile, None being sRGB; 16-bit and gray ones as they are."""
+    """Convert the pixels of a photo to another ICC profile.
+
+    Args:
+        photo: the photo. 16-bit and gray pixels are returned unchanged.
+        profile: the target profile; None means sRGB.
+    Returns:
+        the pixels, of the type of `photo.pixels`; unchanged if a profile is damaged or both are equal.
+    """
     pixels = photo.pixels
     if isinstance(pixels, np.ndarray) or pixels.mode not in ("RGB", "RGBA") or photo.icc_profile == profile:
         return pixels
@@ -136,10 +144,10 @@ def in_profile(photo: ImageFile, profile: bytes | None = None) -> Image.Image | 
         probe = np.mgrid[:256:15, :256:15, :256:15].T.astype(np.uint8).reshape(-1, 18, 3)
         moved = ImageCms.applyTransform(Image.fromarray(probe), transform)
         if abs(np.asarray(moved).astype(int) - probe).max() <= 1:
-            return pixels  # the profiles are one but for rounding, which would only harm
+            return pixels  # the profiles are equal, and converting would only add rounding errors
         colors = ImageCms.applyTransform(pixels.convert("RGB"), transform)
     except ImageCms.PyCMSError:
-        return pixels  # a profile that does not fit: as without one
+        return pixels  # treat a profile that does not fit as missing
     assert colors is not None
     if pixels.mode == "RGBA":
         colors.putalpha(pixels.getchannel("A"))
@@ -160,10 +168,10 @@ def check_pixel_count(path: str | os.PathLike, width: int, height: int, max_mega
 
 
 def output_format(path: str | os.PathLike) -> str:
-    """Pillow's name of the format a file of this name is written in.
+    """The Pillow name of the format for a file name.
 
     Raises:
-        InputError: if the extension is none of those this package writes.
+        InputError: if the extension is not one of `OUTPUT_FORMATS`.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in OUTPUT_FORMATS:
@@ -174,8 +182,8 @@ def output_format(path: str | os.PathLike) -> str:
 def write_image(path: str | os.PathLike, image: ImageFile) -> None:
     """Encode a photo in the format of its extension (JPEG and WebP at quality 95) with its colour profile and EXIF.
 
-    EXIF blocks larger than JPEG can hold (64 KiB) are left out there. 16-bit pixels stay 16-bit in PNG and TIFF and
-    become 8-bit in JPEG and WebP. The file appears under its name only when it is complete.
+    JPEG files are written without EXIF blocks larger than 64 KiB, which JPEG cannot hold. 16-bit pixels stay 16-bit in
+    PNG and TIFF and become 8-bit in JPEG and WebP. The file appears under its name only when it is complete.
 
     Raises:
         InputError: if the format cannot hold the image or the file cannot be written.
@@ -192,7 +200,7 @@ def write_image(path: str | os.PathLike, image: ImageFile) -> None:
         if alpha and "RGBA" not in _MODES[format_name]:
             raise InputError(f"{path}: {format_name} cannot hold the alpha channel; write .png, .webp or .tif instead")
         if pixels.mode in ("L", "LA"):
-            icc_profile = None  # it describes gray, the converted pixels are RGB
+            icc_profile = None  # it describes gray pixels; the converted ones are RGB
         pixels = pixels.convert("RGBA" if alpha else "RGB")
     if isinstance(pixels, Image.Image) and format_name == "WEBP" and max(pixels.size) > 16383:
         raise InputError(
@@ -217,7 +225,7 @@ def write_image(path: str | os.PathLike, image: ImageFile) -> None:
 
 
 def open_image(path: Path | io.BytesIO, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """Image.open without Pillow's own pixel limit, which lies below ours and is one for the whole process."""
+    """`Image.open` without the pixel limit of Pillow, which is lower than ours and global to the process."""
     with _PIXEL_LIMIT:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -230,7 +238,7 @@ def open_image(path: Path | io.BytesIO, formats: tuple[str, ...] | None = None) 
 def _holds_several(image: Image.Image) -> bool:
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return getattr(image, "n_frames", 1) > 1
-    try:  # counting them takes minutes for a file made of many
+    try:  # n_frames takes minutes for a file with many
         image.seek(1)
     except EOFError:
         return False
@@ -238,7 +246,7 @@ def _holds_several(image: Image.Image) -> bool:
 
 
 def _from_inks(image: ImageFile) -> ImageFile:
-    """CMYK to sRGB."""
+    """Convert CMYK to sRGB."""
     assert isinstance(image.pixels, Image.Image)
     if image.icc_profile:
         try:
@@ -247,18 +255,18 @@ def _from_inks(image: ImageFile) -> ImageFile:
             assert pixels is not None
             return ImageFile(pixels, None, image.exif)
         except ImageCms.PyCMSError:
-            pass  # a profile that does not fit: as without one
+            pass  # treat a profile that does not fit as missing
     return ImageFile(image.pixels.convert("RGB"), None, image.exif)
 
 
 def _is_sixteen_bit(image: Image.Image) -> bool:
-    """Whether the file has 16 bits a channel: Pillow decodes only gray ones of these to their full depth."""
+    """Whether the file has 16 bits per channel. Pillow decodes only gray ones of these to their full depth."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return 16 in image.tag_v2.get(ExifTags.Base.BitsPerSample, ())
     return image.mode.startswith("I;16") or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
 
 
-def _vips(path: Path):
+def _vips(path: Path) -> ModuleType:
     try:
         import pyvips
     except (ImportError, OSError) as error:
@@ -283,7 +291,7 @@ def _decode_sixteen_bit(path: Path) -> np.ndarray:
 def _encode_sixteen_bit(path: Path, pixels: np.ndarray, icc_profile: bytes | None, exif: bytes) -> None:
     pyvips = _vips(path)
     is_tiff = path.suffix.startswith(".tif")
-    if pixels.ndim == 3 and pixels.shape[2] == 2 and is_tiff:  # gray and alpha, which few programs read back
+    if pixels.ndim == 3 and pixels.shape[2] == 2 and is_tiff:  # few programs read gray and alpha
         pixels = pixels[..., [0, 0, 0, 1]]
     bands = 1 if pixels.ndim == 2 else pixels.shape[2]
     image = pyvips.Image.new_from_array(pixels, interpretation="grey16" if bands < 3 else "rgb16").copy()

@@ -1,4 +1,4 @@
-"""Pools of real photos with foreground masks: folders with a `metadata.csv`.
+"""Read pools of real photos with foreground masks: folders with a `metadata.csv`.
 
 Needs OpenCV (`pip install "aict_hf[training]"`).
 """
@@ -21,11 +21,11 @@ class MaskedPhoto:
     """One real photo with a foreground mask.
 
     Attributes:
-        image, mask: the files.
-        name: the image as the pool's metadata.csv calls it.
-        kind: "object" or "stuff" where the metadata says so, else "".
-        category: what the foreground is where the metadata says so, else "".
-        source: the collection it comes from, likewise.
+        image, mask: the two files.
+        name: file name of the image in metadata.csv.
+        kind: "object", "stuff" or "" if metadata.csv does not say.
+        category: category of the foreground, or "".
+        source: collection that the photo comes from, or "".
     """
 
     image: Path
@@ -37,19 +37,21 @@ class MaskedPhoto:
 
 
 def read_photo_pool(folders: Sequence[str | os.PathLike]) -> list[MaskedPhoto]:
-    """Real photos with masks, from folders that hold a `metadata.csv`.
+    """List the real photos with masks in folders that hold a `metadata.csv`.
 
-    Its columns are `file_name` and `mask`, and may be `kind`, `category` and `source`.
+    The file has the columns `file_name` and `mask`. The columns `kind`, `category` and `source` are optional. Rows
+    without a mask are skipped.
 
     Raises:
-        InputError: naming the missing metadata, column, or the first missing file.
+        InputError: if a metadata.csv, one of its two columns or a file that it names is missing, or no photo has a
+            mask.
     """
     photos = []
     for folder in map(Path, folders):
         metadata = folder / "metadata.csv"
         if not metadata.is_file():
             raise InputError(f"{metadata}: no such file; a pool needs one with the columns file_name and mask")
-        with metadata.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a mark
+        with metadata.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
             for row in csv.DictReader(file):
                 if "file_name" not in row or "mask" not in row:
                     raise InputError(
@@ -75,10 +77,10 @@ def read_photo_pool(folders: Sequence[str | os.PathLike]) -> list[MaskedPhoto]:
 
 
 def photos_named_in(path: str | os.PathLike, photos: Sequence[MaskedPhoto]) -> list[MaskedPhoto]:
-    """The photos that a list names, one name a line as in metadata.csv.
+    """Select the photos that a text file lists, one name of metadata.csv per line.
 
     Raises:
-        InputError: if the list cannot be read, or names a photo that is not there.
+        InputError: if the file cannot be read, is empty, or names a photo that is not in `photos`.
     """
     try:
         names = {line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()} - {""}
@@ -92,8 +94,10 @@ def photos_named_in(path: str | os.PathLike, photos: Sequence[MaskedPhoto]) -> l
 
 
 def load_photo(photo: MaskedPhoto) -> tuple[np.ndarray, np.ndarray]:
-    """Decode a photo (H, W, 3) and its mask (H, W), both uint8; the mask is scaled to the photo where they differ.
+    """Decode a photo and its mask. A mask of another size is resized to the photo.
 
+    Returns:
+        photo, uint8, shape (H, W, 3), and mask, uint8, shape (H, W).
     Raises:
         InputError: if a file cannot be read.
     """
@@ -102,12 +106,18 @@ def load_photo(photo: MaskedPhoto) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mask_scaled_to(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Resize a mask (H, W) bilinearly to the size of an image (H, W, 3), if they differ."""
     if mask.shape == image.shape[:2]:
         return mask
     return np.asarray(cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def load_rgb(path: Path) -> np.ndarray:
+    """Decode an 8-bit photo as RGB, uint8, shape (H, W, 3).
+
+    Raises:
+        InputError: if the file cannot be read or has 16 bits per channel.
+    """
     pixels = read_image(path).pixels
     if isinstance(pixels, np.ndarray):
         raise InputError(f"{path}: has 16 bits a channel; training and evaluation take 8-bit photos")
@@ -115,6 +125,11 @@ def load_rgb(path: Path) -> np.ndarray:
 
 
 def load_mask(path: Path) -> np.ndarray:
+    """Decode an 8-bit mask, uint8 0..255, shape (H, W).
+
+    Raises:
+        InputError: if the file cannot be read, has 16 bits per channel, or holds only 0 and 1.
+    """
     pixels = read_image(path).pixels
     if isinstance(pixels, np.ndarray):
         raise InputError(f"{path}: has 16 bits a channel; training and evaluation take 8-bit masks")

@@ -1,4 +1,4 @@
-"""Files of weights, read without running code."""
+"""Read files of weights without running code from them."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ from ..errors import InputError, one_line
 
 
 def read_tensors(path: Path) -> Any:
-    """What a safetensors file or a pickle holds; nothing but tensors and plain containers is unpickled.
+    """Read a safetensors file or a pickle. Only tensors and plain containers are unpickled.
 
+    Returns:
+        the content of the file, usually a dict of tensors.
     Raises:
-        InputError: if the file is missing, damaged or holds anything else.
+        InputError: if the file is missing, damaged or holds other objects.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the path of a checkpoint")
@@ -21,7 +23,7 @@ def read_tensors(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds: damaged files trip the reader anywhere
+    except Exception as error:  # many types: damaged files fail anywhere in the reader
         raise InputError(f"{path}: not a checkpoint that can be read safely ({one_line(error)[:200]})") from error
 
 
