@@ -27,7 +27,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from .augment.files import AugmentJob, AugmentReport, AugmentRun
+from .augment.files import AugmentReport, AugmentRun
+from .augment.options import AugmentJob
 from .errors import InputError
 from .harmonize.files import FileReport, Job, Report, harmonize_files
 from .pretrained import load_checkpoint
