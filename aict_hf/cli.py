@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from .augment.options import AugmentJob, CopyPasteOptions, DatasetFormat
 from .errors import InputError, one_line
 from .files.images import DEFAULT_MAX_MEGAPIXELS
 
@@ -25,14 +26,6 @@ class StoredDtype(str, Enum):
     float32 = "float32"
     float16 = "float16"
     bfloat16 = "bfloat16"
-
-
-class DatasetFormat(str, Enum):
-    coco = "coco"
-    yolo = "yolo"
-    imagefolder = "imagefolder"
-    parquet = "parquet"
-    webdataset = "webdataset"
 
 
 class Engine(str, Enum):
@@ -287,84 +280,106 @@ def compose(
         write_image(mask_out, ImageFile(Image.fromarray(pasted.mask)))
 
 
+def _range(low: float, high: float) -> str:
+    """A default range as `_numbers` reads it."""
+    return f"{low:g},{high:g}"
+
+
 @app.command()
 def augment(
     source: Annotated[
         Path,
-        typer.Argument(metavar="IN", help="A COCO JSON file, a YOLO folder, or what `datasets` reads."),
+        typer.Argument(metavar="IN", help="A COCO JSON file, a YOLO folder, or whatever `datasets` reads."),
     ],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")],
-    foregrounds: Annotated[
+    cutouts: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Photo pools with metadata.csv, folders of cut-outs, or a COCO JSON file.",
+            help="Objects to paste: photo pools with metadata.csv, folders of cut-outs, or one COCO JSON file.",
             show_default="the dataset's own objects",
         ),
     ] = None,
-    foreground_images: Annotated[
-        Path | None, typer.Option(help="Where the images of a COCO file of foregrounds are.", show_default="beside it")
+    cutout_images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images of a COCO file of cut-outs.", show_default="next to the file"),
     ] = None,
     category: Annotated[
-        str | None, typer.Option(help="What the foregrounds are, where nothing else says it.", show_default=False)
+        str | None, typer.Option(help="Category of cut-outs that have no other.", show_default=False)
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Where a COCO file's images are.", show_default="beside it")
+        Path | None, typer.Option(help="Folder of a COCO file's images.", show_default="next to the file")
     ] = None,
-    split: Annotated[str, typer.Option(help="Of datasets that have several.")] = "train",
-    format: Annotated[DatasetFormat | None, typer.Option(help="What to write.", show_default="as IN")] = None,
-    copies: Annotated[int, typer.Option(min=1, help="Augmented copies of each image.")] = 1,
-    keep_originals: Annotated[bool, typer.Option("--keep-originals", help="Put the images as they are too.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Another one gives other images.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on them.")] = 1,
-    probability: Annotated[float, typer.Option(min=0, max=1, help="How often an image gets any objects.")] = 1.0,
-    objects: Annotated[str, typer.Option(metavar="MIN,MAX", help="How many objects it gets.")] = "1,3",
-    strengths: Annotated[str, typer.Option(metavar="MIN,MAX", help="Share of the colour change.")] = "1,1",
+    split: Annotated[str, typer.Option(help="Split to read, if the dataset has several.")] = AugmentJob.split,
+    format: Annotated[DatasetFormat | None, typer.Option(help="Format to write.", show_default="that of IN")] = None,
+    copies: Annotated[int, typer.Option(min=1, help="Augmented copies of each image.")] = AugmentJob.copies,
+    keep_originals: Annotated[
+        bool, typer.Option("--keep-originals", help="Write the unchanged images too.")
+    ] = AugmentJob.keep_originals,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random draws.")] = CopyPasteOptions.seed,
+    workers: Annotated[int, typer.Option(min=1, help="Processes. The result does not depend on their number.")] = 1,
+    probability: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the images that get objects.")
+    ] = CopyPasteOptions.probability,
+    objects: Annotated[
+        str, typer.Option(metavar="MIN,MAX", help="Number of objects that such an image gets.")
+    ] = _range(*CopyPasteOptions.objects),
+    strengths: Annotated[str, typer.Option(metavar="MIN,MAX", help="Strength of the harmonization, 0 to 1.")] = _range(
+        *CopyPasteOptions.strengths
+    ),
     size: Annotated[
-        str, typer.Option(metavar="MIN,MAX", help="Their longer side as a share of the image's shorter one.")
-    ] = "0.15,0.5",
-    naive: NaiveOption = False,
+        str, typer.Option(metavar="MIN,MAX", help="Longer side of an object, as a share of the image's shorter side.")
+    ] = _range(*CopyPasteOptions.size),
+    naive: NaiveOption = CopyPasteOptions.naive,
     max_disharmony: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Leave out objects whose colours are further from fitting (CIEDE2000).", show_default="all stay"
+            min=0,
+            help="Leave out objects whose colours would have to change by more than this to fit (CIEDE2000).",
+            show_default="no limit",
         ),
-    ] = None,
+    ] = CopyPasteOptions.max_disharmony,
     model: ModelOption = None,
     device: DeviceOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that are worked on at once.")] = 8,
-    block_size: Annotated[int, typer.Option(min=1, help="Images of a shard, or between two records to go on from.")] = (
-        32
-    ),
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images that are augmented at once.")
+    ] = CopyPasteOptions.batch_size,
+    block_size: Annotated[
+        int, typer.Option(min=1, help="Images per shard. An interrupted run resumes after the last full block.")
+    ] = AugmentJob.block_size,
     engine: EngineOption = Engine.local,
     gpus_per_worker: GpusOption = 0.0,
 ) -> None:
-    """Paste harmonized objects into the images of a dataset and keep its annotations right (can be resumed)."""
-    from .augment.files import AugmentJob, augment_files
+    """Paste harmonized objects into the images of a dataset and update its annotations.
+
+    Run the same command again to resume an interrupted run and retry failed images.
+    """
+    from .augment.files import augment_files
 
     if engine == Engine.local and gpus_per_worker:
         raise InputError("--gpus-per-worker goes with --engine ray")
-    fewest, most = _numbers(objects, "--objects", int)
     job = AugmentJob(
         str(source),
         str(output),
-        format=None if format is None else format.value,
+        CopyPasteOptions(
+            probability=probability,
+            objects=_numbers(objects, "--objects", int),
+            strengths=_numbers(strengths, "--strengths", float),
+            naive=naive,
+            max_disharmony=max_disharmony,
+            size=_numbers(size, "--size", float),
+            batch_size=batch_size,
+            seed=seed,
+        ),
+        format=format,
         images=None if images is None else str(images),
         split=split,
-        foregrounds=tuple(map(str, foregrounds or ())),
-        foreground_images=None if foreground_images is None else str(foreground_images),
+        cutouts=tuple(map(str, cutouts or ())),
+        cutout_images=None if cutout_images is None else str(cutout_images),
         category=category,
         copies=copies,
         keep_originals=keep_originals,
         checkpoint=model,
         device=_worker_device(device, gpus_per_worker) if engine == Engine.ray else str(_device(device)),
-        probability=probability,
-        objects=(fewest, most),
-        strengths=_numbers(strengths, "--strengths", float),
-        naive=naive,
-        max_disharmony=max_disharmony,
-        size=_numbers(size, "--size", float),
-        seed=seed,
-        batch_size=batch_size,
         block_size=block_size,
     )
     try:
@@ -377,7 +392,7 @@ def augment(
         else:
             report = augment_files(job, workers=workers, progress=sys.stderr.isatty())
     except KeyboardInterrupt:
-        _say("interrupted; run the same command again to go on")
+        _say("interrupted; run the same command again to resume")
         raise typer.Exit(130) from None
     for warning in report.warnings:
         _say(f"warning: {warning}")
@@ -385,7 +400,7 @@ def augment(
         _say(f"error: {failure}")
     if max_disharmony is not None:
         _say(f"{report.dropped} objects left out, with a disharmony above {max_disharmony:g}")
-    _say(f"{report.written} images in {output} ({report.earlier} worked on earlier), {len(report.failures)} failed")
+    _say(f"{report.written} images in {output} ({report.earlier} from an earlier run), {len(report.failures)} failed")
     if report.failures:
         raise typer.Exit(1)
 

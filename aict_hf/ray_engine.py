@@ -27,7 +27,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from .augment.files import AugmentJob, AugmentReport, AugmentRun
+from .augment.files import AugmentReport, AugmentRun
+from .augment.options import AugmentJob
 from .errors import InputError
 from .harmonize.files import FileReport, Job, Report, harmonize_files
 from .pretrained import load_checkpoint
@@ -38,12 +39,12 @@ MOST_UNITS = 4096  # that the work is cut into: each costs Ray some bookkeeping
 def augment_with_ray(
     job: AugmentJob, *, workers: int = 1, gpus_per_worker: float = 0.0, progress: bool = False
 ) -> AugmentReport:
-    """Do a job of `augment_files` on Ray, with the same result; run it again after an interruption to go on.
+    """Do a job on Ray, with the same result as `augment_files`. Call it again to resume an interrupted run.
 
     Args:
-        job: what to do; its paths must lead to the same files on all machines.
-        workers: actors, each with a network and one CPU.
-        gpus_per_worker: the share of a GPU that each has; the job's `device` should then be "cuda".
+        job: the job to do. Its paths must lead to the same files on all machines.
+        workers: number of actors, each with its own network and one CPU.
+        gpus_per_worker: share of a GPU for each actor; above 0, the job's `device` should be "cuda".
         progress: show a progress bar.
     Raises:
         InputError: if the job cannot be done, or Ray is not installed or gives up.
@@ -105,7 +106,7 @@ def harmonize_with_ray(
 
 
 class _BlockMaker:
-    """Makes blocks of an `AugmentRun`."""
+    """Actor that makes blocks of an `AugmentRun`."""
 
     def __init__(self, job: AugmentJob):
         torch.set_num_threads(1)  # as in the local engine: sums in another order differ in the last bit

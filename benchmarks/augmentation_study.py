@@ -1,13 +1,16 @@
-"""Does harmonizing pasted objects help? A small segmentation network trained with naive and with harmonized copy-paste.
+"""Measure whether harmonizing pasted objects helps a small segmentation network.
 
     python benchmarks/augmentation_study.py --data_dir train_pool train_pool_2 --output out/augmentation_study
 
-From photo pools (a metadata.csv with `category`) it takes the photos of animals. A few of them are the training set;
-the test set is photos of other sources, and so looks different. The task: which pixels are animal. The arms train on
-the same real photos, and, but for the first, on the same composites: animals of the training set pasted onto its
-photos, either as they are or harmonized. Within a seed, initial weights, order and crops are shared by the arms. Prints
-the mean intersection over union (IoU) on the test set, and for every two arms the difference within seeds with its 95 %
-confidence interval (Student's t). Finished runs are kept in the output folder: interrupt it, and it goes on.
+The data are photos of animals from photo pools (a metadata.csv with the column `category`). The network learns which
+pixels belong to an animal. A few photos are the training set. The test set has photos of other sources, which look
+different. There are three arms: real photos only, real photos and naive composites, real photos and harmonized
+composites. All arms share the real photos. The composites show animals of the training set, pasted onto its photos; the
+two kinds differ only in the colours. Within a seed, all arms share the initial weights, the order and the crops.
+
+The script prints the mean intersection over union (IoU) on the test set, and for each two arms the difference within
+seeds with its 95 % confidence interval (Student's t). Finished runs are kept in the output folder. Run the same command
+again to resume an interrupted study.
 """
 
 import argparse
@@ -26,8 +29,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from aict_hf.augment.foregrounds import ForegroundBank
+from aict_hf.augment.cutouts import CutoutBank
+from aict_hf.augment.options import CopyPasteOptions
 from aict_hf.augment.transform import HarmonizedCopyPaste
+from aict_hf.compose.boxes import mask_box
 from aict_hf.files.atomic_write import atomic_file
 from aict_hf.files.photo_pools import read_photo_pool
 
@@ -38,21 +43,23 @@ ANIMALS = (
 ARMS = ("real photos alone", "and naive composites", "and harmonized composites")
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--data_dir", nargs="+", required=True)
-parser.add_argument("--output", type=Path, required=True)
+parser.add_argument("--data_dir", nargs="+", required=True, help="photo pools")
+parser.add_argument("--output", type=Path, required=True, help="folder for results and table")
 parser.add_argument("--photos", type=int, default=100, help="real photos in the training set")
-parser.add_argument("--copies", type=int, default=4, help="composites made of each")
-parser.add_argument("--test_photos", type=int, default=300, help="at most so many photos to test on")
-parser.add_argument("--test_sources", nargs="+", default=["coc", "wzh", "cat", "msr"], help="file name prefixes")
-parser.add_argument("--resolution", type=int, default=48)
-parser.add_argument("--steps", type=int, default=500)
-parser.add_argument("--batch_size", type=int, default=16)
-parser.add_argument("--seeds", type=int, default=8)
+parser.add_argument("--copies", type=int, default=4, help="composites of each real photo")
+parser.add_argument("--test_photos", type=int, default=300, help="most photos to test on")
+parser.add_argument(
+    "--test_sources", nargs="+", default=["coc", "wzh", "cat", "msr"], help="prefixes of the file names of test photos"
+)
+parser.add_argument("--resolution", type=int, default=48, help="side of the network's input")
+parser.add_argument("--steps", type=int, default=500, help="training steps")
+parser.add_argument("--batch_size", type=int, default=16, help="photos per step")
+parser.add_argument("--seeds", type=int, default=8, help="networks trained per arm")
 arguments = parser.parse_args()
 
 
 class SmallUNet(nn.Module):
-    """Three scales, some 0.1 million weights; RGB (B, 3, H, W) in, logits (B, 1, H, W) out."""
+    """U-Net with three scales and about 0.1 million weights: RGB (B, 3, H, W) to logits (B, 1, H, W)."""
 
     def __init__(self, widths: tuple[int, ...] = (12, 24, 48)):
         super().__init__()
@@ -80,7 +87,7 @@ class SmallUNet(nn.Module):
 
 
 def read_animals() -> dict[str, tuple[Path, list[Path]]]:
-    """Photos by name, each with the masks of its animals."""
+    """Return photos by name, each with the masks of its animals."""
     found: dict[str, tuple[Path, list[Path]]] = {}
     for photo in read_photo_pool(arguments.data_dir):
         if photo.kind != "stuff" and photo.category in ANIMALS:
@@ -89,11 +96,10 @@ def read_animals() -> dict[str, tuple[Path, list[Path]]]:
 
 
 def sample_of(name: str, image: Path, masks: list[Path]) -> dict:
-    """A photo as `HarmonizedCopyPaste` takes it."""
+    """Return a photo as a sample for `HarmonizedCopyPaste`."""
     photo = np.array(Image.open(image).convert("RGB"))
     layers = [np.array(Image.open(mask).convert("L").resize(photo.shape[1::-1])) > 127 for mask in masks]
-    corners = [(np.flatnonzero(layer.any(0)), np.flatnonzero(layer.any(1))) for layer in layers]
-    boxes = [(x[0], y[0], x[-1] + 1, y[-1] + 1) for x, y in corners]
+    boxes = [mask_box(layer) for layer in layers]
     labels = np.ones(len(masks), int)
     return {
         "image": photo,
@@ -105,17 +111,18 @@ def sample_of(name: str, image: Path, masks: list[Path]) -> dict:
 
 
 def small(sample: dict) -> tuple[Tensor, Tensor]:
-    """A square copy: RGB in [0, 1], (3, r, r), and where animals are, (1, r, r)."""
-    size = (arguments.resolution * 5 // 4,) * 2  # crops of it are trained on
+    """Return square tensors of a sample: RGB in [0, 1], (3, r, r), and the mask of all animals, (1, r, r)."""
+    size = (arguments.resolution * 5 // 4,) * 2  # larger than the network's input, which is a crop
     photo = Image.fromarray(sample["image"]).resize(size, Image.Resampling.BOX)
     union = Image.fromarray(sample["masks"].any(axis=0).astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
     photo_tensor = torch.from_numpy(np.array(photo)).permute(2, 0, 1).float() / 255
     return photo_tensor, torch.from_numpy(np.array(union))[None].float() / 255
 
 
-def composites(samples: list[dict], bank: ForegroundBank, *, naive: bool) -> list[tuple[Tensor, Tensor]]:
-    """`--copies` of every sample with animals pasted in; the same places whether harmonized or not."""
-    paste = HarmonizedCopyPaste(bank, dict.fromkeys(bank.categories, 1), objects=(1, 2), naive=naive, seed=0)
+def composites(samples: list[dict], bank: CutoutBank, *, naive: bool) -> list[tuple[Tensor, Tensor]]:
+    """Paste animals into `--copies` copies of each sample, at the same places whether harmonized or not."""
+    options = CopyPasteOptions(objects=(1, 2), naive=naive, seed=0)
+    paste = HarmonizedCopyPaste(bank, dict.fromkeys(bank.categories, 1), options)
     made = []
     work = list(itertools.product(range(1, arguments.copies + 1), range(0, len(samples), 8)))
     for copy, start in tqdm(work, desc="naive" if naive else "harmonized", unit="batch"):
@@ -124,7 +131,7 @@ def composites(samples: list[dict], bank: ForegroundBank, *, naive: bool) -> lis
 
 
 def train(seed: int, real: list[tuple[Tensor, Tensor]], pasted: list[tuple[Tensor, Tensor]]) -> SmallUNet:
-    """Half of each batch real photos and half composites, where there are any."""
+    """Train a network; half of each batch are composites if there are any."""
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     network = SmallUNet()
@@ -152,7 +159,7 @@ def train(seed: int, real: list[tuple[Tensor, Tensor]], pasted: list[tuple[Tenso
 
 @torch.inference_mode()
 def mean_iou(network: SmallUNet, tests: list[tuple[Tensor, Tensor]]) -> float:
-    """Intersection over union of what is animal, averaged over the photos."""
+    """Return the intersection over union of the animals' pixels, averaged over the photos."""
     side = arguments.resolution
     values = []
     for start in range(0, len(tests), 32):
@@ -174,8 +181,8 @@ def main() -> None:
     training = sorted(generator.permutation(by_test[False])[: arguments.photos].tolist())
     testing = sorted(generator.permutation(by_test[True])[: arguments.test_photos].tolist())
     samples = [sample_of(name, *animals[name]) for name in training]
-    bank = ForegroundBank.from_pool(arguments.data_dir)
-    bank = ForegroundBank([s for s in bank.sources if s.name in set(training) and s.category in ANIMALS])
+    bank = CutoutBank.from_pool(arguments.data_dir)
+    bank = CutoutBank([s for s in bank.sources if s.name in set(training) and s.category in ANIMALS])
     real = [small(sample) for sample in samples]
     tests = [small(sample_of(name, *animals[name])) for name in testing]
 

@@ -1,11 +1,12 @@
-"""How fast `aict augment` is with 1 and 2 workers, and where the time goes.
+"""Measure the speed of `aict augment` with 1 and 2 workers, and the time that each stage takes.
 
     python benchmarks/bench_augment.py --output out/augment.md
 
-The data are made on the spot from the example photo: JPEGs of several sizes with an object's mask each, and its
-cut-out, 640 x 360, as the foreground. First table: images a second from file to file, beside naive pasting, once every
-worker has made its first block; and how long it takes until the first is there. Second table: seconds of one worker by
-stage, with their share. Medians of several runs, with the lowest and the highest.
+The dataset is made from the example photo: JPEGs of several sizes with one annotated object each. The object's cut-out,
+640 x 360, is pasted. The first table has images per second from file to file, once each worker has made its first
+block, for harmonized and naive pasting; and the seconds until the first block is written. The second table has the
+seconds per image that one worker spends in each stage, with their share. Figures are medians of several runs, with the
+lowest and the highest.
 """
 
 import argparse
@@ -28,12 +29,13 @@ from PIL import Image
 from aict_hf.augment import files as augment_files
 from aict_hf.augment import transform as augmentation
 from aict_hf.augment.annotations import AnnotatedImage, mask_rle
-from aict_hf.augment.files import AugmentJob, AugmentRun
+from aict_hf.augment.files import AugmentRun
+from aict_hf.augment.options import AugmentJob, CopyPasteOptions
 from aict_hf.model.image_processing_aict import AICTImageProcessor
 from aict_hf.model.modeling_aict import AICTModel
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-STAGES: dict[str, tuple[Any, str]] = {  # what is timed under which name
+STAGES: dict[str, tuple[Any, str]] = {  # name of a stage: what is timed
     "decode image and masks": (AnnotatedImage, "sample"),
     "draw and paste": (augmentation.HarmonizedCopyPaste, "_draw"),
     "resize": (AICTImageProcessor, "preprocess"),
@@ -46,7 +48,7 @@ STAGES: dict[str, tuple[Any, str]] = {  # what is timed under which name
 
 
 def make_dataset(folder: Path, images: int, width: int, height: int) -> AugmentJob:
-    """A COCO dataset and a folder with one cut-out."""
+    """Write a COCO dataset and a folder with one cut-out; return the job that augments it."""
     (folder / "images").mkdir(parents=True)
     (folder / "cutouts" / "dandelion").mkdir(parents=True)
     photo, mask = (Image.open(EXAMPLES / f"dandelion_{name}") for name in ("composite.jpg", "mask.png"))
@@ -68,17 +70,21 @@ def make_dataset(folder: Path, images: int, width: int, height: int) -> AugmentJ
     content = {"images": records, "annotations": annotations, "categories": categories}
     (folder / "annotations.json").write_text(json.dumps(content))
     return AugmentJob(
-        str(folder / "annotations.json"), "", foregrounds=(str(folder / "cutouts"),), objects=(2, 2), block_size=4
+        str(folder / "annotations.json"),
+        "",
+        CopyPasteOptions(objects=(2, 2)),
+        cutouts=(str(folder / "cutouts"),),
+        block_size=4,
     )
 
 
 @contextlib.contextmanager
 def stage_times() -> Iterator[dict[str, float]]:
-    """Seconds spent in each stage while the block runs, in this process."""
+    """Collect the seconds that this process spends in each stage while the `with` block runs."""
     seconds: dict[str, float] = defaultdict(float)
 
     def timed(name: str, function: Callable) -> Callable:
-        def run(*args, **kwargs):
+        def run(*args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
             try:
                 return function(*args, **kwargs)
@@ -99,12 +105,16 @@ def stage_times() -> Iterator[dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["640x480", "2048x1536"], help="width x height")
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--output", type=Path, help="save the tables here too")
+    parser.add_argument(
+        "--sizes", nargs="+", default=["640x480", "2048x1536"], help="sizes of the images, width x height"
+    )
+    parser.add_argument("--images", type=int, default=64, help="images in the dataset")
+    parser.add_argument("--runs", type=int, default=3, help="repetitions of each measurement")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of processes")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where the network runs"
+    )
+    parser.add_argument("--output", type=Path, help="also save the tables to this file")
     arguments = parser.parse_args()
     what = f"{arguments.images} images, 2 objects pasted into each, median of {arguments.runs} runs (lowest to highest)"
     lines = [f"{device_line(torch.device(arguments.device))}, {what}", ""]
@@ -118,7 +128,8 @@ def main() -> None:
             for workers in arguments.workers:
                 for naive in (False, True):
                     outputs = [f"{folder}/{size}_{workers}_{naive}_{run}" for run in range(arguments.runs)]
-                    jobs = [replace(job, output=output, naive=naive) for output in outputs]
+                    options = replace(job.options, naive=naive)
+                    jobs = [replace(job, output=output, options=options) for output in outputs]
                     rates, starts = zip(*[rate_of(one, workers) for one in jobs], strict=True)
                     way = "naive" if naive else "harmonized"
                     lines.append(f"| {size} | {workers} | {way} | {spread(rates, 2)} | {spread(starts, 1)} |")
@@ -148,22 +159,22 @@ def main() -> None:
 
 
 def rate_of(job: AugmentJob, workers: int) -> tuple[float, float]:
-    """Images a second once the first block is there, and seconds until then."""
+    """Return the images per second after each worker's first block, and the seconds until the first block."""
     times: list[tuple[float, int]] = []
 
     class Watch:
-        """Stands in for the progress bar, and notes when blocks come."""
+        """Replaces the progress bar and records when blocks are done."""
 
-        def __init__(self, **options):
+        def __init__(self, **options: Any):
             pass
 
-        def __enter__(self):
+        def __enter__(self) -> "Watch":
             return self
 
-        def __exit__(self, *error):
+        def __exit__(self, *error: object) -> None:
             pass
 
-        def update(self, count):
+        def update(self, count: int) -> None:
             times.append((time.perf_counter(), count))
 
     bar, augment_files.tqdm = augment_files.tqdm, Watch

@@ -11,7 +11,8 @@ import torch
 from conftest import make_photo, write_coco_dataset, write_cutouts
 from PIL import Image
 
-from aict_hf.augment.files import AugmentJob, AugmentRun, augment_files
+from aict_hf.augment.files import AugmentRun, augment_files
+from aict_hf.augment.options import AugmentJob, CopyPasteOptions
 from aict_hf.errors import InputError
 from aict_hf.harmonize.files import Job, harmonize_files
 from aict_hf.pretrained import load_checkpoint
@@ -43,7 +44,7 @@ def job(tmp_path):
         str(tmp_path / "in" / "annotations.json"),
         str(tmp_path / "out"),
         format="parquet",
-        foregrounds=(str(tmp_path / "cutouts"),),
+        cutouts=(str(tmp_path / "cutouts"),),
         block_size=2,
     )
 
@@ -114,7 +115,7 @@ def test_ray_writes_the_bytes_that_the_local_engine_writes(cluster, job, tmp_pat
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own: deprecations, sockets left open
 def test_what_a_worker_cannot_write_is_one_line(cluster, job, tmp_path):
-    job = to(job, tmp_path / "ray", format="coco", naive=True)
+    job = to(job, tmp_path / "ray", format="coco", options=CopyPasteOptions(naive=True))
     AugmentRun(job).start()
     (tmp_path / "ray" / "images" / "0_aug1.jpg").mkdir()
     with pytest.raises(InputError, match=r"^\S*0_aug1.jpg: cannot be written .*$"):

@@ -1,31 +1,33 @@
-"""Annotated images as every format is read into: COCO's fields, decoded when they are wanted.
+"""Annotated images, with COCO's fields, whatever format they were read from. Masks are decoded on demand.
 
-Masks need pycocotools, polygons of masks OpenCV: `pip install "aict_hf[augment]"`.
+Masks need pycocotools and their outlines need OpenCV: `pip install "aict_hf[augment]"`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ..compose.boxes import mask_box
 from ..errors import InputError, one_line
 from ..files.images import in_profile, read_image
 
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One image and what is annotated in it, not decoded.
+    """An image and its annotations, not yet decoded.
 
     Attributes:
-        name: its relative path with forward slashes, unique in its dataset.
+        name: relative path with forward slashes, unique in the dataset.
         content: the image's file, or the bytes of one.
         annotations: dicts with COCO's fields: `category_id`, `segmentation` (polygons, or RLE with its counts as a list
-            or compressed), and where known `bbox` (left, top, width, height), `area`, `iscrowd`; others travel along.
-        record: the fields that its format keeps of the image itself.
+            or compressed), and if known `bbox` (left, top, width, height), `area` and `iscrowd`. Other fields are kept.
+        record: fields that the format stores for the image itself.
     """
 
     name: str
@@ -34,17 +36,14 @@ class AnnotatedImage:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self) -> np.ndarray:
-        """The image, upright, sRGB, uint8, shape (H, W, 3); gray becomes RGB, alpha is left out.
+        """Decode the image.
 
+        Returns:
+            RGB in sRGB, turned upright, uint8, shape (H, W, 3). Gray becomes RGB, alpha is dropped.
         Raises:
-            InputError: if it cannot be decoded, has 16 bits a channel, or another size than `record` says.
+            InputError: if it cannot be decoded, has 16 bits a channel, or has another size than `record` says.
         """
-        given = self.content
-        photo = read_image(self.name, content=given) if isinstance(given, bytes) else read_image(given)
-        if isinstance(photo.pixels, np.ndarray):
-            raise InputError(f"{self.name}: has 16 bits a channel; convert it to 8 for augmentation")
-        pixels = in_profile(photo)
-        assert isinstance(pixels, Image.Image)
+        pixels = read_eight_bit(self.name, self.content)
         for side, found in (("height", pixels.height), ("width", pixels.width)):
             if self.record.get(side, found) != found:
                 raise InputError(
@@ -54,14 +53,14 @@ class AnnotatedImage:
         return np.array(pixels.convert("RGB"))
 
     def sample(self) -> dict[str, Any]:
-        """Image and annotations as `HarmonizedCopyPaste` takes them.
+        """Decode image and annotations into a sample for `HarmonizedCopyPaste`.
 
         Returns:
-            `image`, RGB, uint8, shape (H, W, 3); `masks`, bool, (N, H, W); `boxes`, float64, (N, 4), left, top, right
-            and bottom, from the masks where none are given; `labels`, int64, (N,), the category ids; `image_id`, the
-            name.
+            a dict with `image`, RGB, uint8, shape (H, W, 3); `masks`, bool, (N, H, W); `boxes`, float64, (N, 4): left,
+            top, right and bottom, computed from the mask if the annotation has none; `labels`, int64, (N,): the
+            category ids; and `image_id`, the name.
         Raises:
-            InputError: if the image or a segmentation cannot be decoded, or they differ in size.
+            InputError: if the image or a segmentation cannot be decoded, or their sizes differ.
         """
         image = self.read()
         height, width = image.shape[:2]
@@ -72,27 +71,27 @@ class AnnotatedImage:
                 masks[index] = segmentation_mask(annotation.get("segmentation"), height, width)
             except InputError as error:
                 raise InputError(f"{self.name}: annotation {annotation.get('id', index)}: {error}") from error
-            left, top, across, down = annotation.get("bbox") or _bounding_box(masks[index])
+            left, top, across, down = annotation.get("bbox") or _coco_box(masks[index])
             boxes[index] = left, top, left + across, top + down
         labels = np.array([annotation["category_id"] for annotation in self.annotations], np.int64)
         return {"image": image, "masks": masks, "boxes": boxes, "labels": labels, "image_id": self.name}
 
     def updated_annotations(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The annotations of an augmented sample, in COCO's fields.
+        """Return the annotations of an augmented sample, with COCO's fields.
 
-        Whole objects keep theirs as they were, cut ones get a new segmentation (RLE), area and box, and `keypoints`
-        that are covered become invisible (1); pasted ones have these, `iscrowd` 0, `foreground`, the name of what
-        was pasted, and `disharmony` where it was measured. `id` and `image_id` are the caller's.
+        Annotations of untouched objects stay the same. Cut objects get a new segmentation (RLE), area and box, and
+        their covered `keypoints` become invisible (1). Pasted objects get the same fields, `iscrowd` 0, the name of the
+        cut-out as `foreground`, and `disharmony` if it was measured. The caller sets `id` and `image_id`.
 
         Args:
-            before: what `sample` returned.
-            after: what the transform made of it.
+            before: the sample that `sample` returned.
+            after: the sample that the transform made of it.
         """
         updated = []
-        foregrounds, distances = iter(after["foregrounds"]), iter(after.get("disharmony", ()))
+        cutouts, distances = iter(after["cutouts"]), iter(after.get("disharmony", ()))
         for mask, label, origin in zip(after["masks"], after["labels"], after["origins"], strict=True):
             if origin < 0:
-                annotation: dict[str, Any] = {"category_id": int(label), "foreground": next(foregrounds)}
+                annotation: dict[str, Any] = {"category_id": int(label), "foreground": next(cutouts)}
                 if "disharmony" in after:
                     annotation["disharmony"] = round(next(distances), 3)
             else:
@@ -101,7 +100,7 @@ class AnnotatedImage:
                 annotation |= {
                     "segmentation": mask_rle(mask),
                     "area": int(mask.sum()),
-                    "bbox": _bounding_box(mask),
+                    "bbox": _coco_box(mask),
                     "iscrowd": annotation.get("iscrowd", 0),
                 }
                 if annotation.get("keypoints"):
@@ -109,19 +108,19 @@ class AnnotatedImage:
             if annotation.get("area") is None:
                 annotation["area"] = int(mask.sum())
             if not annotation.get("bbox"):
-                annotation["bbox"] = _bounding_box(mask)
+                annotation["bbox"] = _coco_box(mask)
             updated.append(annotation)
         return updated
 
 
 @dataclass(frozen=True)
 class AnnotatedDataset:
-    """Annotated images of one set of categories.
+    """Annotated images that share a set of categories.
 
     Attributes:
-        images: in their order; may decode lazily.
-        categories: dicts with `id`, `name` and what else the format keeps of them.
-        extra: the fields that the format keeps of the dataset as a whole.
+        images: the images in order; may be read on demand.
+        categories: dicts with `id`, `name` and other fields that the format stores.
+        extra: fields that the format stores for the dataset as a whole.
     """
 
     images: Sequence[AnnotatedImage]
@@ -130,8 +129,25 @@ class AnnotatedDataset:
 
     @cached_property
     def category_names(self) -> dict[int, str]:
-        """Name of every category id."""
+        """Names of the categories by id."""
         return {category["id"]: category["name"] for category in self.categories}
+
+
+def read_eight_bit(name: str, content: Path | bytes) -> Image.Image:
+    """Decode an image and convert it to sRGB.
+
+    Args:
+        name: what errors call the image.
+        content: the file, or the bytes of one.
+    Raises:
+        InputError: if the image cannot be decoded or has 16 bits a channel.
+    """
+    photo = read_image(name, content=content) if isinstance(content, bytes) else read_image(content)
+    if isinstance(photo.pixels, np.ndarray):
+        raise InputError(f"{name}: has 16 bits a channel; convert it to 8 bits for augmentation")
+    pixels = in_profile(photo)
+    assert isinstance(pixels, Image.Image)  # for mypy: 8-bit pixels stay a PIL image
+    return pixels
 
 
 def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
@@ -140,17 +156,17 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     Args:
         segmentation: polygons, each x1, y1, x2, y2, ... in pixels; or RLE, `{"size": [height, width], "counts": ...}`
             with counts as a list or as a compressed string.
-        height, width: of the image.
+        height, width: size of the image.
     Returns:
-        bool, shape (height, width); empty where the segmentation marks no pixel.
+        the mask, bool, shape (height, width); empty if the segmentation marks no pixel.
     Raises:
-        InputError: if it is missing, damaged, or made for another size; or pycocotools is not installed.
+        InputError: if the segmentation is missing, damaged or made for another size, or pycocotools is not installed.
     """
     try:
         return _decoded(segmentation, height, width)
     except InputError:
         raise
-    except (ValueError, TypeError, UnicodeError) as error:  # text among the numbers, lists within lists
+    except (ValueError, TypeError, UnicodeError) as error:  # text instead of numbers, nested lists
         raise InputError(f"the segmentation cannot be decoded ({one_line(error)})") from error
 
 
@@ -168,34 +184,31 @@ def _decoded(segmentation: Any, height: int, width: int) -> np.ndarray:
     is_list = isinstance(segmentation, Sequence | np.ndarray) and not isinstance(segmentation, str)
     if not is_list or len(segmentation) == 0:
         kind = "empty" if is_list else type(segmentation).__name__
-        raise InputError(
-            f"segmentation is {kind}; expected polygons or RLE: objects known by their boxes alone cannot be cut"
-        )
+        raise InputError(f"segmentation is {kind}; expected polygons or RLE: objects with only a box cannot be cut out")
     mask = np.zeros((height, width), bool)
     for polygon in segmentation:
         points = np.asarray(polygon, float)
         if points.ndim != 1 or points.size < 6 or points.size % 2 or not np.isfinite(points).all():
-            raise InputError(f"a polygon has {points.size} numbers; expected x and y of three points or more")
-        # COCO's own rasterizer: areas then agree with those that pycocotools computes
+            raise InputError(f"a polygon has {points.size} numbers; expected x and y of at least three points")
+        # COCO's own rasterizer, so that areas agree with those that pycocotools computes.
         mask |= coder.decode(coder.frPyObjects([points.tolist()], height, width)[0]).astype(bool)
     return mask
 
 
 def mask_rle(mask: np.ndarray) -> dict[str, Any]:
-    """A bool mask (H, W) as COCO's compressed RLE, with its counts as text so that JSON holds it."""
+    """Encode a bool mask (H, W) as COCO's compressed RLE, with the counts as text so that it fits into JSON."""
     encoded = _coco_masks().encode(np.asfortranarray(mask, np.uint8))
     return {"size": list(map(int, encoded["size"])), "counts": encoded["counts"].decode("ascii")}
 
 
 def mask_polygon(mask: np.ndarray, *, tolerance: float = 0.5) -> np.ndarray:
-    """A bool mask (H, W) as one polygon, for formats that hold no more.
+    """Outline a mask as one polygon, for formats that hold one polygon per object.
 
-    Parts and holes are joined to the first outline by bridges without width, there and back, which rasterize to
-    nothing.
+    Parts and holes are joined to the first outline by bridges of zero width, which cover no pixel.
 
     Args:
-        mask: what to outline.
-        tolerance: how far the outline may stray to save points, in pixels.
+        mask: bool, shape (H, W).
+        tolerance: how far the outline may stray from the mask to save points, in pixels.
     Returns:
         x and y in pixels, float64, shape (points, 2); shape (0, 2) for an empty mask.
     Raises:
@@ -204,19 +217,21 @@ def mask_polygon(mask: np.ndarray, *, tolerance: float = 0.5) -> np.ndarray:
     try:
         import cv2
     except ImportError as error:
-        raise InputError('outlines need OpenCV; pip install "aict_hf[augment]"') from error
-    if not mask.any():
+        raise InputError('outlines need OpenCV; install it with pip install "aict_hf[augment]"') from error
+    box = mask_box(mask)
+    if box is None:
         return np.zeros((0, 2))
-    left, top, width, height = map(int, _bounding_box(mask))
-    # OpenCV's outlines run through pixel centres; in a mask four times as large that is an eighth of a pixel.
-    fine = mask[top : top + height, left : left + width].astype(np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+    left, top, right, bottom = box
+    # OpenCV's outlines run through pixel centres. At four times the size they are off by an eighth of a pixel.
+    fine = mask[top:bottom, left:right].astype(np.uint8).repeat(4, axis=0).repeat(4, axis=1)
     rings, _ = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     outlines = [np.asarray(cv2.approxPolyDP(ring, 4 * tolerance, True), float)[:, 0] for ring in rings]
     outlines = sorted((outline for outline in outlines if len(outline) > 2), key=len, reverse=True)
-    if not outlines:  # a line of pixels: its box is as good
-        outlines = [np.array([[0, 0], [4 * width - 1, 0], [4 * width - 1, 4 * height - 1], [0, 4 * height - 1.0]])]
+    if not outlines:  # a mask one pixel wide, which its box outlines
+        across, down = 4 * (right - left) - 1.0, 4 * (bottom - top) - 1.0
+        outlines = [np.array([[0, 0], [across, 0], [across, down], [0, down]])]
     joined = outlines[0]
-    for outline in outlines[1:]:  # not from the nearest of all pairs, which takes minutes for foliage
+    for outline in outlines[1:]:  # searching all pairs for the nearest takes minutes for foliage
         here = np.abs(joined - outline[0]).sum(axis=1).argmin()
         there = np.abs(outline - joined[here]).sum(axis=1).argmin()
         detour = np.concatenate([joined[here : here + 1], np.roll(outline, -there, axis=0), outline[there : there + 1]])
@@ -225,7 +240,7 @@ def mask_polygon(mask: np.ndarray, *, tolerance: float = 0.5) -> np.ndarray:
 
 
 def _seen_keypoints(keypoints: Sequence[float], covered: np.ndarray) -> list[float]:
-    """COCO's keypoints, x, y and visibility of each, of which those in the mask `covered` (H, W) lose theirs."""
+    """Mark COCO's keypoints (x, y and visibility of each) that lie in the mask `covered` (H, W) as invisible."""
     points = np.reshape(keypoints, (-1, 3)).tolist()
     height, width = covered.shape
     for point in points:
@@ -235,20 +250,18 @@ def _seen_keypoints(keypoints: Sequence[float], covered: np.ndarray) -> list[flo
     return [number for point in points for number in point]
 
 
-def _bounding_box(mask: np.ndarray) -> list[float]:
+def _coco_box(mask: np.ndarray) -> list[float]:
     """Left, top, width and height; zeros for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if len(rows) == 0:
-        return [0.0, 0.0, 0.0, 0.0]
-    return [float(n) for n in (columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0])]
+    left, top, right, bottom = mask_box(mask) or (0, 0, 0, 0)
+    return [float(left), float(top), float(right - left), float(bottom - top)]
 
 
-def _coco_masks():
+def _coco_masks() -> ModuleType:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise InputError('segmentations need pycocotools; pip install "aict_hf[augment]"') from error
+        raise InputError('segmentations need pycocotools; install it with pip install "aict_hf[augment]"') from error
     return mask
 
 
-__all__ = ["AnnotatedDataset", "AnnotatedImage", "mask_polygon", "mask_rle", "segmentation_mask"]
+__all__ = ["AnnotatedDataset", "AnnotatedImage", "mask_polygon", "mask_rle", "read_eight_bit", "segmentation_mask"]

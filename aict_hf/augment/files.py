@@ -1,9 +1,9 @@
-"""Augment a whole dataset on the disk with harmonized copy-paste: resumable, and the same from the same seed.
+"""Augment a dataset on the disk with harmonized copy-paste. A run can be resumed.
 
-The images are worked on in blocks. A block's files appear one by one under their final names, and a record of it in
-`OUT/.parts` when all are there; what has a record is not done again. The results depend on the settings alone, not on
-how many workers there are or which of them made a block: copy number c is what `HarmonizedCopyPaste` makes in epoch c.
-Run it once at a time per folder.
+Images are augmented in blocks. The files of a block appear one by one under their final names. Once all are written, a
+record of the block appears in `OUT/.parts`, and a later run skips the block. Copy number c is the result of
+`HarmonizedCopyPaste` in epoch c. The results depend only on the settings, not on the number of workers. Do not run two
+processes on one output folder.
 """
 
 import io
@@ -27,82 +27,28 @@ from ..errors import InputError, one_line
 from ..files.atomic_write import atomic_file
 from ..files.images import OUTPUT_FORMATS
 from .annotations import AnnotatedDataset
+from .cutouts import CutoutBank
 from .formats.coco import read_coco, write_coco
 from .formats.hugging_face import read_hf, shard_suffix, write_imagefolder_metadata, write_parquet, write_webdataset
 from .formats.yolo import read_yolo, write_yolo_config, write_yolo_labels, yolo_classes
-from .transform import ForegroundBank, HarmonizedCopyPaste
+from .options import AugmentJob, DatasetFormat
+from .transform import HarmonizedCopyPaste
 
-FORMATS = ("coco", "yolo", "imagefolder", "parquet", "webdataset")
 IMAGE_FOLDERS = {"coco": "images", "yolo": "images/train", "imagefolder": "train"}
 SHEET_IMAGES, SHEET_COLUMNS, SHEET_HEIGHT = 12, 4, 300
 ORIGINAL_COLOR, PASTED_COLOR = (0, 200, 255), (255, 120, 0)
 
 
-@dataclass(frozen=True)
-class AugmentJob:
-    """Everything that decides what comes out.
-
-    Attributes:
-        source: a COCO JSON file; a YOLO dataset's YAML file, or a folder with one; or what `datasets` reads, with
-            `objects` (`hf_format`): a folder, a parquet file, a dataset of the Hub.
-        output: the folder to write.
-        format: "coco", "yolo", "imagefolder", "parquet" or "webdataset"; the source's own where left out.
-        images: the folder of a COCO file's images, where they are not beside it.
-        split: of sources that have several.
-        foregrounds: photo pools with a metadata.csv, folders of cut-outs, or one COCO JSON file; the source's own
-            objects where there are none.
-        foreground_images: the folder of the images of a COCO file of foregrounds, where they are not beside it.
-        category: what the foregrounds are, where their folders or metadata do not say it.
-        copies: how many augmented copies of each image to make.
-        keep_originals: put the images as they are before them, their files unchanged.
-        checkpoint, device, probability, objects, strengths, naive, max_disharmony, size, seed: as for
-            `HarmonizedCopyPaste`.
-        batch_size: how many images are pasted into, and objects harmonized, at once.
-        block_size: how many images are worked on before a record of them is made, or make up a shard.
-    """
-
-    source: str
-    output: str
-    format: str | None = None
-    images: str | None = None
-    split: str = "train"
-    foregrounds: tuple[str, ...] = ()
-    foreground_images: str | None = None
-    category: str | None = None
-    copies: int = 1
-    keep_originals: bool = False
-    checkpoint: str | None = None
-    device: str = "cpu"
-    probability: float = 1.0
-    objects: tuple[int, int] = (1, 3)
-    strengths: tuple[float, float] = (1.0, 1.0)
-    naive: bool = False
-    max_disharmony: float | None = None
-    size: tuple[float, float] = (0.15, 0.5)
-    seed: int = 0
-    batch_size: int = 8
-    block_size: int = 32
-
-    def with_absolute_paths(self) -> "AugmentJob":
-        """The same job for a process in another folder; names of datasets and checkpoints stay."""
-        changes: dict[str, Any] = {"output": str(Path(self.output).absolute())}
-        for name in ("source", "images", "foreground_images", "checkpoint"):
-            value = getattr(self, name)
-            if value is not None and Path(value).exists():
-                changes[name] = str(Path(value).absolute())
-        return replace(self, foregrounds=tuple(str(Path(path).absolute()) for path in self.foregrounds), **changes)
-
-
 @dataclass
 class AugmentReport:
-    """What is in the folder.
+    """Result of a job.
 
     Attributes:
-        written: how many images there are now.
-        earlier: how many an earlier run had worked on.
-        dropped: how many objects were left out because of `max_disharmony`.
+        written: images in the output folder.
+        earlier: images that an earlier run of the same job had already processed.
+        dropped: objects that were left out because of `max_disharmony`.
         failures: one line for each image that failed.
-        warnings: one line for each thing that may surprise.
+        warnings: one line for each warning, for example about a cut-out that cannot be read.
     """
 
     written: int = 0
@@ -113,24 +59,22 @@ class AugmentReport:
 
 
 class AugmentRun:
-    """One job, opened: `start`, then `make_block` for every number it returned, in any process, then `finish`.
+    """A job in progress.
+
+    Call `start`, then `make_block` for each number that it returns (in any process), then `finish`.
 
     Args:
-        job: what to do.
+        job: the job to do.
     Raises:
-        InputError: if source, foregrounds or options cannot be used.
+        InputError: if the source or the cut-outs cannot be read.
     """
 
     def __init__(self, job: AugmentJob):
         self.job = job.with_absolute_paths()
         self.output = Path(self.job.output)
-        self.dataset, found = _open_source(job)
-        self.format = job.format or found
-        if self.format not in FORMATS:
-            raise InputError(f"format is {self.format}; expected one of {', '.join(FORMATS)}")
-        if job.copies < 1 or job.batch_size < 1 or job.block_size < 1:
-            raise InputError("copies, batch_size and block_size must be 1 or more")
-        bank = _open_foregrounds(job, self.dataset)
+        self.dataset, source_format = _open_source(job)
+        self.format = job.format or source_format
+        bank = _open_cutouts(job, self.dataset)
         known = {name: key for key, name in self.dataset.category_names.items()}
         new = [name for name in bank.categories if name not in known]
         known |= {name: max(known.values(), default=-1) + 1 + number for number, name in enumerate(new)}
@@ -138,54 +82,37 @@ class AugmentRun:
         self.dataset = AnnotatedDataset(
             self.dataset.images, [*self.dataset.categories, *added], dict(self.dataset.extra)
         )
-        try:
-            self.transform = HarmonizedCopyPaste(
-                bank,
-                known,
-                checkpoint=job.checkpoint,
-                device=job.device,
-                probability=job.probability,
-                objects=job.objects,
-                strengths=job.strengths,
-                naive=job.naive,
-                max_disharmony=job.max_disharmony,
-                size=job.size,
-                batch_size=job.batch_size,
-                seed=job.seed,
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        self.transform = HarmonizedCopyPaste(bank, known, job.options, checkpoint=job.checkpoint, device=job.device)
 
     @property
     def copies(self) -> Sequence[int]:
-        """The numbers of the copies, 0 for the originals."""
+        """Numbers of the copies to write; 0 stands for the originals."""
         return range(0 if self.job.keep_originals else 1, self.job.copies + 1)
 
     @property
     def total(self) -> int:
-        """How many images there will be."""
+        """Number of images to write."""
         return len(self.copies) * len(self.dataset.images)
 
     @cached_property
     def names(self) -> list[str]:
-        """The images' names, in order."""
+        """Names of the images, in order."""
         return [image.name for image in self.dataset.images]
 
     def start(self) -> list[int]:
-        """Make the folder, or enter one that an interrupted run of the same job left.
+        """Create the output folder, or resume an interrupted run of the same job in it.
 
         Returns:
             the numbers of the blocks that are still to be made.
         Raises:
-            InputError: if the folder holds anything else, or outputs would have one name or lie outside.
+            InputError: if the folder has other content, two outputs would have the same name, or an output would be
+                outside the folder.
         """
         for name in self.names:
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise InputError(
-                    f"{name}: a copy of it would lie outside {self.output}; give it a name within its folder"
-                )
+                raise InputError(f"{name}: its copies would be written outside {self.output}; rename the image")
         taken: set[str] = set()
-        for copy in self.copies if self.job.keep_originals else (1,):  # copies alone cannot clash with one another
+        for copy in self.copies if self.job.keep_originals else (1,):  # names of copies cannot clash with each other
             for name in self.names if self.format != "webdataset" else ():
                 path = self._output_name(name, copy)
                 path = str(PurePosixPath(path).with_suffix("")) if self.format == "yolo" else path
@@ -195,7 +122,7 @@ class AugmentRun:
                     taken.add(path)
         settings = self._settings
         marker = self.output / "augment.json"
-        # A run that was killed at its very first file leaves a temporary one alone.
+        # A run that was killed while writing its first file leaves only a temporary file.
         if self.output.exists() and (
             not self.output.is_dir() or any(not path.name.startswith(".aict-") for path in self.output.iterdir())
         ):
@@ -204,7 +131,9 @@ class AugmentRun:
                 changed = [name for name in settings if before["settings"].get(name) != settings[name]]
                 finished = before["finished"]
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                raise InputError(f"{self.output}: exists and is no interrupted run; choose another folder") from None
+                raise InputError(
+                    f"{self.output}: exists and is not an interrupted run; choose another folder"
+                ) from None
             if changed:
                 raise InputError(
                     f"{self.output}: was begun with other settings ({', '.join(changed)}); choose another folder"
@@ -213,19 +142,19 @@ class AugmentRun:
                 return []
         try:
             self.output.mkdir(parents=True, exist_ok=True)
-            if not marker.exists():  # first of all, so that it can be gone on from
+            if not marker.exists():  # written first, so that the run can be resumed
                 self._mark(None)
             for folder in (".parts", IMAGE_FOLDERS.get(self.format, "data")):
                 (self.output / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{self.output}: cannot be made a folder ({error.strerror})") from error
+            raise InputError(f"{self.output}: the folder cannot be created ({error.strerror})") from error
         return [number for number in range(self._blocks) if not self._is_made(number)]
 
     def make_block(self, number: int) -> int:
         """Make and write one block.
 
         Returns:
-            how many images it has, failed ones included.
+            the number of images in the block, including those that failed.
         """
         copy = self.copies[number // self._blocks_of_a_copy]
         indices = self._indices(number)
@@ -234,8 +163,9 @@ class AugmentRun:
         dropped = 0
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            for start in range(0, len(indices), self.job.batch_size):
-                dropped += self._make_batch(indices[start : start + self.job.batch_size], copy, made, failures)
+            batch_size = self.job.options.batch_size
+            for start in range(0, len(indices), batch_size):
+                dropped += self._make_batch(indices[start : start + batch_size], copy, made, failures)
         if self.format in IMAGE_FOLDERS:
             classes = yolo_classes(self.dataset)
             for record, content in made:
@@ -263,12 +193,9 @@ class AugmentRun:
         return len(indices)
 
     def finish(self) -> AugmentReport:
-        """Write what belongs to the dataset as a whole, when all blocks are made.
+        """Write the files that describe the whole dataset, once all blocks are made.
 
-        Where images failed, the records of the blocks stay, and another run tries these blocks again.
-
-        Returns:
-            what is in the folder now.
+        If images failed, the records of the blocks are kept, and another run tries the blocks of these images again.
         """
         marker = json.loads((self.output / "augment.json").read_text())
         if marker["finished"]:
@@ -289,7 +216,7 @@ class AugmentRun:
             failures=[failure for part in parts for failure in part["failures"]],
             warnings=sorted({warning for part in parts for warning in part["warnings"]}),
         )
-        for left in self.output.rglob(".aict-*"):  # temporary files of workers that were killed
+        for left in self.output.rglob(".aict-*"):  # temporary files of killed workers
             left.unlink()
         if not report.failures:
             self._mark(asdict(report))
@@ -297,11 +224,11 @@ class AugmentRun:
         return report
 
     def count_images(self, blocks: Sequence[int]) -> int:
-        """How many images these blocks have."""
+        """Return the number of images in these blocks."""
         return sum(len(self._indices(number)) for number in blocks)
 
     def _indices(self, number: int) -> range:
-        """The images of a block."""
+        """Indices of a block's images."""
         first = number % self._blocks_of_a_copy * self.job.block_size
         return range(first, min(first + self.job.block_size, len(self.names)))
 
@@ -314,7 +241,10 @@ class AugmentRun:
         return self._blocks_of_a_copy * len(self.copies)
 
     def _output_name(self, name: str, copy: int) -> str:
-        """Where a copy goes; formats that cannot be written become PNG, as all do in shards that would hold several."""
+        """Return the file name of a copy.
+
+        The suffix becomes .png if the original's format cannot be written, or if shards would hold several formats.
+        """
         path = PurePosixPath(name)
         if copy == 0 and not self._mixed:
             return name
@@ -324,12 +254,12 @@ class AugmentRun:
 
     @cached_property
     def _mixed(self) -> bool:
-        """Whether webdataset shards would hold images of several kinds, which `datasets` does not read."""
+        """Whether webdataset shards would hold images of several formats, which `datasets` cannot read."""
         kinds = {shard_suffix(name) for name in self.names}
         return self.format == "webdataset" and (len(kinds) > 1 or not kinds <= set(OUTPUT_FORMATS))
 
     def _is_made(self, number: int) -> bool:
-        """Whether a block is there, with all its images."""
+        """Whether a block has been made without failures."""
         try:
             return not json.loads(self._part(number).read_text())["failures"]
         except FileNotFoundError:
@@ -340,9 +270,12 @@ class AugmentRun:
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        settings = {name: value for name, value in asdict(self.job).items() if name != "output"}
+        """Everything that the results depend on, one value per name, as it is stored in the output folder."""
+        settings = asdict(self.job)
+        settings = {**settings.pop("options"), **settings}
+        del settings["output"]
         settings["format"], settings["names"] = self.format, zlib.crc32("\n".join(self.names).encode())
-        if isinstance(self.dataset.images, list):  # in memory; others are too many to look at each
+        if isinstance(self.dataset.images, list):  # in memory; other datasets may be too large to read each image
             annotations = json.dumps([image.annotations for image in self.dataset.images], default=str)
             settings["annotations"] = zlib.crc32(annotations.encode())
         return json.loads(json.dumps(settings))
@@ -354,7 +287,16 @@ class AugmentRun:
     def _make_batch(
         self, indices: Sequence[int], copy: int, made: list[tuple[dict[str, Any], bytes]], failures: list[str]
     ) -> int:
-        """Add what becomes of these images to `made` or `failures`; the number of objects dropped from them."""
+        """Augment a batch of images.
+
+        Args:
+            indices: the images.
+            copy: number of the copy.
+            made: gets a COCO record and the encoded file of each image.
+            failures: gets one line for each image that failed.
+        Returns:
+            the number of objects that were left out because of their disharmony.
+        """
         dropped = 0
         images, befores = [], []
         for index in indices:
@@ -362,16 +304,16 @@ class AugmentRun:
                 image = self.dataset.images[index]
                 befores.append(image.sample())
                 images.append((index, image))
-            except Exception as error:  # also odd values in fields that nothing checks: the others shall go on
+            except Exception as error:  # fields may hold anything; the other images must not fail because of it
                 failures.append(str(error) if isinstance(error, InputError) else _failure(self.names[index], error))
                 continue
             empty = int((~befores[-1]["masks"].any(axis=(1, 2))).sum())
             if empty and copy:
-                warnings.warn(f"{self.names[index]}: {empty} objects mark no pixel and are left out", stacklevel=2)
+                warnings.warn(f"{self.names[index]}: {empty} objects have an empty mask and are left out", stacklevel=2)
         try:
             afters = befores if copy == 0 else self.transform(befores, epoch=copy)
-        except Exception:  # whichever of them it was, the others shall go on
-            afters = [self._alone(before, copy) for before in befores]
+        except Exception:  # one sample failed; the others must not fail because of it
+            afters = [self._augmented_or_error(before, copy) for before in befores]
         for (index, image), before, after in zip(images, befores, afters, strict=True):
             if isinstance(after, Exception):
                 failures.append(_failure(image.name, after))
@@ -379,7 +321,7 @@ class AugmentRun:
             dropped += len(after.get("dropped", ()))
             name = self._output_name(image.name, copy)
             if copy == 0:
-                after = after | {"origins": np.arange(len(before["masks"])), "foregrounds": []}
+                after = after | {"origins": np.arange(len(before["masks"])), "cutouts": []}
                 content = image.content if isinstance(image.content, bytes) else image.content.read_bytes()
                 if PurePosixPath(name).suffix != PurePosixPath(image.name).suffix:
                     content = _encoded(before["image"], name)
@@ -395,14 +337,15 @@ class AugmentRun:
             made.append((record, content))
         return dropped
 
-    def _alone(self, before: Mapping[str, Any], copy: int) -> Any:
-        """The augmented sample, or the exception in its place."""
+    def _augmented_or_error(self, before: Mapping[str, Any], copy: int) -> Any:
+        """Return the augmented sample, or the exception if it fails."""
         try:
             return self.transform(before, epoch=copy)
         except Exception as error:
             return error
 
     def _write_contact_sheet(self) -> None:
+        """Write an overview of the first augmented images, if there are any."""
         pictures = [Image.open(path) for path in sorted((self.output / ".parts").glob("sheet-*.png"))]
         rows = [pictures[start : start + SHEET_COLUMNS] for start in range(0, len(pictures), SHEET_COLUMNS)]
         width = max((sum(picture.width for picture in row) for row in rows), default=0)
@@ -418,12 +361,12 @@ class AugmentRun:
 
 
 def augment_files(job: AugmentJob, *, workers: int = 1, progress: bool = False) -> AugmentReport:
-    """Do a job on this machine; run it again after an interruption to go on.
+    """Do a job on this machine. Call it again with the same job to resume an interrupted run.
 
     Args:
-        job: what to do.
-        workers: processes, each with a network and one thread of its own; 1 is this one. They are spawned, so a script
-            that asks for more needs the usual `if __name__ == "__main__"`.
+        job: the job to do.
+        workers: number of processes, each with its own network and one thread; 1 uses the current process. Processes
+            are spawned, so a script that asks for more than one needs `if __name__ == "__main__":`.
         progress: show a progress bar.
     Raises:
         InputError: if the job cannot be done, or a worker dies.
@@ -433,7 +376,7 @@ def augment_files(job: AugmentJob, *, workers: int = 1, progress: bool = False) 
     earlier = run.total - run.count_images(todo)
     with tqdm(total=run.total, initial=earlier, unit="image", disable=not progress) as bar:
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as in workers: sums in another order differ in the last bit
+        torch.set_num_threads(1)  # as in workers: another order of summation changes the last bit
         try:
             if workers == 1:
                 for number in todo:
@@ -453,8 +396,7 @@ def augment_files(job: AugmentJob, *, workers: int = 1, progress: bool = False) 
             if not str(error).startswith("DataLoader worker (pid"):
                 raise
             raise InputError(
-                f"a worker died ({' '.join(str(error).split())[:200]}); run again to go on, with fewer workers if "
-                "memory ran out"
+                f"a worker died ({one_line(error)[:200]}); run again to resume, with fewer workers if memory ran out"
             ) from error
         finally:
             torch.set_num_threads(threads)
@@ -462,9 +404,9 @@ def augment_files(job: AugmentJob, *, workers: int = 1, progress: bool = False) 
 
 
 class _Blocks(Dataset):
-    """Item i is what `make_block` says of block i, made by the worker that is asked for it.
+    """Makes blocks in the workers of a DataLoader; an item is the number of images in its block.
 
-    Bad input is returned, not raised: a DataLoader would wrap it in a traceback.
+    Input errors are returned, not raised, because a DataLoader would wrap them in a traceback.
     """
 
     def __init__(self, job: AugmentJob, numbers: Sequence[int]):
@@ -483,46 +425,44 @@ class _Blocks(Dataset):
             return error
 
 
-def _open_source(job: AugmentJob) -> tuple[AnnotatedDataset, str]:
-    """The dataset and its format."""
+def _open_source(job: AugmentJob) -> tuple[AnnotatedDataset, DatasetFormat]:
+    """Read the dataset; return it with its format."""
     path = Path(job.source)
     if path.suffix == ".json":
         return read_coco(path, job.images), "coco"
     if job.images is not None:
-        raise InputError(f"{path}: the folder of images goes with a COCO JSON file; leave it out")
+        raise InputError(f"{path}: a folder of images goes with a COCO JSON file; leave the folder out")
     if path.suffix in (".yaml", ".yml") or (path.is_dir() and [*path.glob("*.yaml"), *path.glob("*.yml")]):
         return read_yolo(path, job.split), "yolo"
-    if not path.exists() and job.source.count("/") != 1:  # no name a dataset of the Hub can have
+    if not path.exists() and job.source.count("/") != 1:  # not a dataset's name on the Hub either
         raise InputError(f"{path}: no such file or folder; expected a COCO JSON file, a YOLO or a `datasets` folder")
     is_parquet = path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet")))
     return read_hf(path, job.split), "parquet" if is_parquet or not path.exists() else "imagefolder"
 
 
-def _open_foregrounds(job: AugmentJob, dataset: AnnotatedDataset) -> ForegroundBank:
-    paths = [Path(name) for name in job.foregrounds]
+def _open_cutouts(job: AugmentJob, dataset: AnnotatedDataset) -> CutoutBank:
+    """Collect the cut-outs of a job; without any, the objects of its own dataset."""
+    paths = [Path(name) for name in job.cutouts]
     annotated = any(path.suffix == ".json" for path in paths)
     if job.category is not None and (annotated or not paths):
-        raise InputError("--category names foregrounds of folders and pools; annotated objects have categories")
-    if job.foreground_images is not None and not annotated:
-        raise InputError("the folder of the foregrounds' images goes with a COCO JSON file of them; leave it out")
+        raise InputError("category names cut-outs from folders and pools; annotated objects have categories")
+    if job.cutout_images is not None and not annotated:
+        raise InputError("the folder of the cut-outs' images goes with a COCO JSON file of them; leave it out")
     if not paths:
-        return ForegroundBank.from_dataset(dataset)
+        return CutoutBank.from_dataset(dataset)
     if annotated:
         if len(paths) > 1:
-            raise InputError("foregrounds of a COCO file cannot be mixed with others; give it alone")
-        return ForegroundBank.from_dataset(read_coco(paths[0], job.foreground_images))
+            raise InputError("cut-outs from a COCO file cannot be mixed with others; give only the file")
+        return CutoutBank.from_dataset(read_coco(paths[0], job.cutout_images))
     sources = []
     for path in paths:
         if not path.is_dir():
-            raise InputError(f"{path}: is neither a folder of foregrounds nor a COCO JSON file")
-        pool = (path / "metadata.csv").is_file()
-        bank = (
-            ForegroundBank.from_pool([path], category=job.category)
-            if pool
-            else ForegroundBank.from_folder(path, category=job.category)
-        )
-        sources += bank.sources
-    return ForegroundBank(sources)
+            raise InputError(f"{path}: is neither a folder of cut-outs nor a COCO JSON file")
+        if (path / "metadata.csv").is_file():
+            sources += CutoutBank.from_pool([path], category=job.category).sources
+        else:
+            sources += CutoutBank.from_folder(path, category=job.category).sources
+    return CutoutBank(sources)
 
 
 def _failure(name: str, error: Exception) -> str:
@@ -530,7 +470,7 @@ def _failure(name: str, error: Exception) -> str:
 
 
 def _encoded(image: np.ndarray, name: str) -> bytes:
-    """An RGB image (H, W, 3) in the format of a file's name, JPEG and WebP at quality 95."""
+    """Encode an RGB image (H, W, 3) in the format of a file name or suffix. JPEG and WebP have quality 95."""
     buffer = io.BytesIO()
     format_name = OUTPUT_FORMATS[(PurePosixPath(name).suffix or name).lower()]
     Image.fromarray(image).save(buffer, format_name, **({"quality": 95} if format_name in ("JPEG", "WEBP") else {}))
@@ -544,7 +484,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _outlined(sample: Mapping[str, Any]) -> np.ndarray:
-    """A small copy of a sample with its masks outlined, pasted ones in another colour."""
+    """Return a small picture of a sample with its masks outlined; pasted objects have another colour."""
     height, width = sample["image"].shape[:2]
     size = max(1, round(width * SHEET_HEIGHT / height)), SHEET_HEIGHT
     picture = np.array(Image.fromarray(sample["image"]).resize(size, Image.Resampling.LANCZOS))
@@ -555,4 +495,4 @@ def _outlined(sample: Mapping[str, Any]) -> np.ndarray:
     return picture
 
 
-__all__ = ["FORMATS", "AugmentJob", "AugmentReport", "AugmentRun", "augment_files"]
+__all__ = ["AugmentReport", "AugmentRun", "augment_files"]

@@ -1,1 +1,1 @@
-"""Pasting a foreground into a photo."""
+"""Pasting cut-outs into photos."""

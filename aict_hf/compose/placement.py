@@ -1,18 +1,26 @@
-"""Where to lay a foreground onto a background."""
+"""Random places for a cut-out in a photo."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels; right and bottom are outside
+from .boxes import Box, half_extent
 
-MIN_SIDE = 2  # pixels: smaller foregrounds are nothing to look at
+MIN_SIDE = 2  # pixels: a smaller cut-out cannot be recognized
+TRIES = 50  # random places tried before giving up
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and how a foreground is laid onto a background: the arguments of `paste`."""
+    """Where and how a cut-out is pasted: arguments of `paste`.
+
+    Attributes:
+        position: x and y of the cut-out's centre, in pixels of the background.
+        scale: size of a cut-out pixel in background pixels.
+        rotation: degrees, counterclockwise.
+        flip: whether the cut-out is mirrored left to right, before rotating.
+    """
 
     position: tuple[float, float]
     scale: float = 1.0
@@ -22,85 +30,48 @@ class Placement:
 
 def draw_placement(
     generator: np.random.Generator,
-    foreground_size: tuple[int, int],
+    cutout_size: tuple[int, int],
     background_size: tuple[int, int],
     *,
-    size: tuple[float, float] | np.ndarray = (0.15, 0.5),
-    rotation: tuple[float, float] = (-10.0, 10.0),
-    flip: float = 0.5,
-    on: Sequence[Box] | None = None,
+    size: tuple[float, float],
+    rotation: tuple[float, float],
+    flip: float,
     avoid: Sequence[Box] = (),
-    max_overlap: float = 0.0,
-    tries: int = 50,
 ) -> Placement | None:
-    """Draw a random placement of a foreground, wholly inside the background.
+    """Draw a random place for a cut-out, entirely inside the background.
 
     Args:
-        generator: the source of all chance: the same state gives the same placement.
-        foreground_size, background_size: height and width in pixels.
-        size: the foreground's longer side as a share of the background's shorter one: a range to draw from uniformly,
-            or, as an array of any length but 2, sizes seen in the data (`relative_sizes`), one of which is taken and
-            varied by up to 10 %.
+        generator: the source of all randomness; the same state gives the same placement.
+        cutout_size, background_size: height and width in pixels.
+        size: range of the cut-out's longer side, as a share of the background's shorter side.
         rotation: range of degrees, counterclockwise.
-        flip: how often to mirror, 0 to 1.
-        on: boxes (left, top, right, bottom) one of which the foreground's bottom centre must stand in: a table, a road.
-        avoid: boxes it must not cover.
-        max_overlap: the largest share of such a box that may be covered all the same.
-        tries: how many placements to draw before giving up.
+        flip: probability of mirroring the cut-out, 0 to 1.
+        avoid: boxes that the cut-out must not touch.
     Returns:
-        a placement, or None where none was found.
+        a placement, or None if 50 random places were all too large, too small or taken.
     Raises:
-        ValueError: if there are no sizes, boxes or pixels to draw from.
+        ValueError: if the size is not a range of positive numbers, or an image has no pixels.
     """
-    sizes = np.asarray(size, float)
-    if sizes.size == 0 or not (sizes > 0).all() or min(*foreground_size, *background_size) < 1:
-        raise ValueError(f"size is {size} for a foreground of {foreground_size}; expected positive numbers")
-    if on is not None and len(on) == 0:
-        raise ValueError("there are no boxes to place it on; pass None to place it anywhere")
+    if not 0 < size[0] <= size[1] or min(*cutout_size, *background_size) < 1:
+        raise ValueError(f"size is {size} for a cut-out of {cutout_size}; expected a range of positive numbers")
     height, width = background_size
-    for _ in range(tries):
-        share = generator.uniform(*sizes) if sizes.size == 2 else generator.choice(sizes) * generator.uniform(0.9, 1.1)
-        scale = share * min(height, width) / max(foreground_size)
+    for _ in range(TRIES):
+        scale = generator.uniform(*size) * min(height, width) / max(cutout_size)
         angle, mirrored = generator.uniform(*rotation), bool(generator.random() < flip)
-        half_width, half_height = half_extent(foreground_size[1] * scale, foreground_size[0] * scale, angle)
+        half_width, half_height = half_extent(cutout_size[1] * scale, cutout_size[0] * scale, angle)
         if min(half_width, half_height) * 2 < MIN_SIDE or half_width * 2 > width or half_height * 2 > height:
             continue
-        if on is None:
-            x = generator.uniform(half_width, width - half_width)
-            y = generator.uniform(half_height, height - half_height)
-        else:
-            left, top, right, bottom = on[int(generator.integers(len(on)))]
-            x, y = generator.uniform(left, right), generator.uniform(top, bottom) - half_height
-        if not (half_width <= x <= width - half_width and half_height <= y <= height - half_height):
-            continue
-        covered = (x - half_width, y - half_height, x + half_width, y + half_height)
-        if all(_covered_share(box, covered) <= max_overlap for box in avoid):
+        x = generator.uniform(half_width, width - half_width)
+        y = generator.uniform(half_height, height - half_height)
+        box = (x - half_width, y - half_height, x + half_width, y + half_height)
+        if not any(_overlap(box, other) for other in avoid):
             return Placement((x, y), scale, angle, mirrored)
     return None
 
 
-def relative_sizes(boxes: Sequence[Box], background_size: tuple[int, int]) -> np.ndarray:
-    """Sizes of annotated objects as `draw_placement` takes them: longer side over the image's shorter one.
-
-    Args:
-        boxes: left, top, right, bottom in pixels.
-        background_size: height and width of the image they are in.
-    """
-    corners = np.asarray(boxes, float).reshape(-1, 4)
-    return (corners[:, 2:] - corners[:, :2]).max(axis=1) / min(background_size)
+def _overlap(one: Box, other: Box) -> bool:
+    across = min(one[2], other[2]) > max(one[0], other[0])
+    return across and min(one[3], other[3]) > max(one[1], other[1])
 
 
-def _covered_share(box: Box, by: Box) -> float:
-    width = min(box[2], by[2]) - max(box[0], by[0])
-    height = min(box[3], by[3]) - max(box[1], by[1])
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    return max(width, 0) * max(height, 0) / area if area > 0 else 0.0
-
-
-def half_extent(width: float, height: float, rotation: float) -> tuple[float, float]:
-    """Half of width and height of the box around a rotated rectangle."""
-    cosine, sine = abs(np.cos(np.radians(rotation))), abs(np.sin(np.radians(rotation)))
-    return (width * cosine + height * sine) / 2, (width * sine + height * cosine) / 2
-
-
-__all__ = ["Box", "Placement", "draw_placement", "half_extent", "relative_sizes"]
+__all__ = ["Placement", "draw_placement"]

@@ -40,8 +40,8 @@ def test_polygons_are_filled_and_joined():
 @pytest.mark.parametrize(
     ("segmentation", "words"),
     [
-        (None, "is NoneType; expected polygons or RLE: objects known by their boxes alone"),
-        ([], "is empty; expected polygons or RLE: objects known by their boxes alone"),
+        (None, "is NoneType; expected polygons or RLE: objects with only a box"),
+        ([], "is empty; expected polygons or RLE: objects with only a box"),
         ([["a", 2, 3, 4, 5, 6]], "the segmentation cannot be decoded"),
         ([[[1, 2], [3]]], "the segmentation cannot be decoded"),
         ({"size": 5, "counts": "a"}, "the segmentation cannot be decoded"),
@@ -138,7 +138,7 @@ def test_covered_keypoints_are_no_longer_visible():
     after[:, 12:] = False
     (cut,) = AnnotatedImage("a", b"", [annotation]).updated_annotations(
         {"masks": before[None]},
-        {"masks": after[None], "labels": np.array([1]), "origins": np.array([0]), "foregrounds": []},
+        {"masks": after[None], "labels": np.array([1]), "origins": np.array([0]), "cutouts": []},
     )
     assert cut["keypoints"] == [6, 6, 2, 14, 6, 1, 14, 7, 1, 0, 0, 0]
     assert annotation["keypoints"] is keypoints
@@ -170,7 +170,7 @@ def test_annotations_follow_what_became_of_the_objects():
         "masks": np.stack([before["masks"][0], cut, new]),
         "labels": np.array([3, 1, 9]),
         "origins": np.array([0, 1, -1]),
-        "foregrounds": ["bird.png"],
+        "cutouts": ["bird.png"],
     }
     whole, half, pasted = image.updated_annotations(before, after)
     assert whole == annotations[0] | {"iscrowd": 0}

@@ -16,10 +16,11 @@ from conftest import write_coco_dataset, write_cutouts, write_pool
 from PIL import Image
 from pycocotools.coco import COCO
 
-from aict_hf.augment.files import AugmentJob, AugmentRun, augment_files
+from aict_hf.augment.files import AugmentRun, augment_files
 from aict_hf.augment.formats.coco import read_coco
 from aict_hf.augment.formats.hugging_face import read_hf
 from aict_hf.augment.formats.yolo import read_yolo
+from aict_hf.augment.options import AugmentJob, CopyPasteOptions
 from aict_hf.augment.transform import HarmonizedCopyPaste
 from aict_hf.errors import InputError
 
@@ -36,10 +37,10 @@ def job(tmp_path):
     return AugmentJob(
         str(tmp_path / "in" / "annotations.json"),
         str(tmp_path / "out"),
-        foregrounds=(str(tmp_path / "cutouts"),),
+        CopyPasteOptions(seed=1),
+        cutouts=(str(tmp_path / "cutouts"),),
         copies=2,
         block_size=2,
-        seed=1,
     )
 
 
@@ -52,8 +53,13 @@ def size_of(path):
         return image.size
 
 
+def pasting(job, output=None, **options):
+    """The job with other options of pasting."""
+    return replace(job, output=str(output or job.output), options=replace(job.options, **options))
+
+
 def naive(job, **changes):
-    return replace(job, naive=True, **changes)
+    return replace(pasting(job, naive=True), **changes)
 
 
 def test_coco_comes_out_as_pycocotools_wants_it(job, tmp_path):
@@ -111,6 +117,7 @@ def test_two_workers_write_the_same_bytes_as_one(job, tmp_path):
 KILLED_RUN = """
 import json, os, sys
 from aict_hf.augment import files as augment_files
+from aict_hf.augment.options import AugmentJob, CopyPasteOptions
 write, written = augment_files._write, []
 def write_and_die(path, content):
     write(path, content)
@@ -119,8 +126,8 @@ def write_and_die(path, content):
         os.kill(os.getpid(), 9)
 augment_files._write = write_and_die
 fields = json.loads(sys.argv[1])
-fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-augment_files.augment_files(augment_files.AugmentJob(**fields))
+options = CopyPasteOptions(**fields.pop("options"))
+augment_files.augment_files(AugmentJob(**fields, options=options))
 """
 
 
@@ -160,10 +167,10 @@ def test_a_run_that_was_killed_while_finishing_is_finished(job, tmp_path):
 def test_other_settings_need_another_folder(job, tmp_path):
     augment_files(naive(job))
     with pytest.raises(InputError, match=r"was begun with other settings \(seed\)"):
-        augment_files(naive(job, seed=2))
+        augment_files(naive(pasting(job, seed=2)))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").touch()
-    with pytest.raises(InputError, match="exists and is no interrupted run"):
+    with pytest.raises(InputError, match="exists and is not an interrupted run"):
         augment_files(naive(job, output=str(tmp_path / "full")))
 
 
@@ -206,7 +213,7 @@ def test_every_format_can_be_augmented_again(job, tmp_path, format_name):
             assert (one & other).sum() >= (0.9 if format_name == "yolo" else 1) * (one | other).sum()
         names = [written.category_names[label] for label in ours["labels"]]
         assert names == [expected.category_names[label] for label in theirs["labels"][kept]]
-    again = replace(job, source=str(tmp_path / "out"), output=str(tmp_path / "again"), naive=True, copies=1)
+    again = naive(job, source=str(tmp_path / "out"), output=str(tmp_path / "again"), copies=1)
     if format_name == "coco":
         again = replace(again, source=str(tmp_path / "out" / "annotations.json"))
     assert augment_files(again).written == 10
@@ -221,24 +228,24 @@ def test_webdataset_shards_hold_every_image_once(job, tmp_path):
     assert sorted(names) == sorted(f"{n}_aug{c}.jpg" for c in (1, 2) for n in range(5))
 
 
-def test_foregrounds_may_be_pools_and_the_datasets_own_objects(job, tmp_path):
+def test_cut_outs_may_be_pools_and_the_datasets_own_objects(job, tmp_path):
     write_pool(tmp_path / "pool", 2)
     both = (str(tmp_path / "cutouts"), str(tmp_path / "pool"))
-    run = AugmentRun(replace(job, foregrounds=both, category="plane"))
-    named = [source.category for source in run.transform.foregrounds.sources]
+    run = AugmentRun(replace(job, cutouts=both, category="plane"))
+    named = [source.category for source in run.transform.cutouts.sources]
     assert named == ["bird", "bird", "kite", "kite", "plane", "plane"]  # what a folder is named after stays
     assert run.dataset.categories[2:] == [{"id": 10, "name": "bird"}, {"id": 11, "name": "plane"}]
     with pytest.raises(InputError, match="name one for all of them"):
-        AugmentRun(replace(job, foregrounds=both))
-    own = AugmentRun(replace(job, foregrounds=(job.source,)))
-    assert own.transform.foregrounds[0].category == "dog"  # crowds, and what is small, are left out
-    assert len(own.transform.foregrounds) == len(AugmentRun(replace(job, foregrounds=())).transform.foregrounds) == 5
+        AugmentRun(replace(job, cutouts=both))
+    own = AugmentRun(replace(job, cutouts=(job.source,)))
+    assert own.transform.cutouts[0].category == "dog"  # crowds, and what is small, are left out
+    assert len(own.transform.cutouts) == len(AugmentRun(replace(job, cutouts=())).transform.cutouts) == 5
     (tmp_path / "in" / "images").rename(tmp_path / "elsewhere")
-    elsewhere = replace(job, images=str(tmp_path / "elsewhere"), foregrounds=(job.source,))
+    elsewhere = replace(job, images=str(tmp_path / "elsewhere"), cutouts=(job.source,))
     with pytest.raises(InputError, match="no such file"):
         AugmentRun(elsewhere)
-    found = AugmentRun(replace(elsewhere, foreground_images=elsewhere.images))
-    assert found.transform.foregrounds[0].category == "dog"
+    found = AugmentRun(replace(elsewhere, cutout_images=elsewhere.images))
+    assert found.transform.cutouts[0].category == "dog"
 
 
 def change_annotations(tmp_path, change):
@@ -258,14 +265,14 @@ def test_yolo_classes_are_numbered_from_zero_without_gaps(job, tmp_path):
 def test_objects_that_mark_no_pixel_are_named(job, tmp_path):
     change_annotations(tmp_path, lambda c: c["annotations"][0].update(segmentation=[[5, 5, 5.1, 5, 5.1, 5.1]]))
     report = augment_files(naive(job, copies=1))
-    assert report.warnings == ["0.jpg: 1 objects mark no pixel and are left out"]
+    assert report.warnings == ["0.jpg: 1 objects have an empty mask and are left out"]
     report = augment_files(naive(job, copies=1, keep_originals=True, format="yolo", output=str(tmp_path / "yolo")))
     assert len(read_yolo(tmp_path / "yolo").images) == report.written == 10
     change_annotations(tmp_path, lambda c: c["annotations"][0].update(segmentation=[]))
     report = augment_files(naive(job, copies=1, output=str(tmp_path / "empty")))
     assert report.failures == [
-        "0.jpg: annotation 100: segmentation is empty; expected polygons or RLE: objects known by their boxes alone "
-        "cannot be cut"
+        "0.jpg: annotation 100: segmentation is empty; expected polygons or RLE: objects with only a box "
+        "cannot be cut out"
     ]
 
 
@@ -275,7 +282,7 @@ def test_objects_are_not_cut_out_of_images_of_another_size(job, tmp_path):
     )
     with Image.open(tmp_path / "in" / "images" / "0.jpg") as image:
         image.resize((160, 120)).save(tmp_path / "in" / "images" / "0.jpg")
-    report = augment_files(naive(job, foregrounds=(), copies=4))
+    report = augment_files(naive(job, cutouts=(), copies=4))
     assert {failure.split(":")[0] for failure in report.failures} == {"0.jpg"}
     written = json.loads((tmp_path / "out" / "annotations.json").read_text())["annotations"]
     origins = {a["foreground"].split("#")[0] for a in written if "foreground" in a}
@@ -311,7 +318,7 @@ def test_a_folder_is_entered_only_if_a_run_began_there(job, tmp_path, left):
         assert len(AugmentRun(naive(job)).start()) == 6
         return
     (tmp_path / "out" / "augment.json").write_text(left)
-    with pytest.raises(InputError, match="exists and is no interrupted run"):
+    with pytest.raises(InputError, match="exists and is not an interrupted run"):
         AugmentRun(naive(job)).start()
 
 
@@ -404,7 +411,7 @@ def test_nothing_is_written_outside_the_folder(job, tmp_path, name):
     content = json.loads((tmp_path / "in" / "annotations.json").read_text())
     content["images"][0]["file_name"] = name
     (tmp_path / "in" / "annotations.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="a copy of it would lie outside"):
+    with pytest.raises(InputError, match="its copies would be written outside"):
         augment_files(naive(job))
     assert not (tmp_path / "out").exists()
 
@@ -416,13 +423,10 @@ def test_nothing_is_written_outside_the_folder(job, tmp_path, name):
         ({"images": "x"}, "0.jpg: no such file, but"),
         ({"format": "voc"}, "format is voc; expected one of coco, yolo"),
         ({"copies": 0}, "must be 1 or more"),
-        ({"foregrounds": ("nothing",)}, "nothing: is neither a folder of foregrounds"),
-        ({"foregrounds": ("a.json", "b")}, "cannot be mixed with others"),
-        ({"strengths": (0.5, 2)}, "strengths is"),
-        ({"size": (0.5, 0.1)}, "size is"),
-        ({"size": (0.0, 0.1)}, "size is"),
-        ({"foregrounds": (), "category": "dog"}, "annotated objects have categories"),
-        ({"foreground_images": "x"}, "goes with a COCO JSON file"),
+        ({"cutouts": ("nothing",)}, "nothing: is neither a folder of cut-outs"),
+        ({"cutouts": ("a.json", "b")}, "cannot be mixed with others"),
+        ({"cutouts": (), "category": "dog"}, "annotated objects have categories"),
+        ({"cutout_images": "x"}, "goes with a COCO JSON file"),
     ],
 )
 def test_bad_jobs_are_refused(job, change, words):
@@ -449,15 +453,15 @@ def test_originals_that_look_like_copies_are_refused(job, tmp_path):
 
 
 def test_objects_over_the_limit_are_counted_and_the_others_carry_their_disharmony(job, tmp_path):
-    whole = augment_files(replace(job, max_disharmony=1000.0))
+    whole = augment_files(pasting(job, max_disharmony=1000.0))
     assert whole.dropped == 0
     records = json.loads((tmp_path / "out" / "annotations.json").read_text())["annotations"]
     distances = sorted(record["disharmony"] for record in records if "foreground" in record)
-    limit = distances[len(distances) // 2]
-    part = augment_files(replace(job, max_disharmony=limit, output=str(tmp_path / "part")))
+    limit = sum(distances[len(distances) // 2 :][:2]) / 2  # between two, because what is written is rounded
+    part = augment_files(pasting(job, tmp_path / "part", max_disharmony=limit))
     assert part.dropped == sum(distance > limit for distance in distances) > 0
     records = json.loads((tmp_path / "part" / "annotations.json").read_text())["annotations"]
     kept = sorted(record["disharmony"] for record in records if "foreground" in record)
     assert kept == [distance for distance in distances if distance <= limit]
-    again = augment_files(replace(job, max_disharmony=limit, output=str(tmp_path / "part")))
+    again = augment_files(pasting(job, tmp_path / "part", max_disharmony=limit))
     assert again.dropped == part.dropped

@@ -5,7 +5,7 @@ import pytest
 from conftest import make_photo
 from PIL import Image
 
-from aict_hf.compose.paste import mask_box, paste
+from aict_hf.compose.paste import paste
 from aict_hf.errors import InputError
 
 
@@ -17,7 +17,7 @@ def background(height=60, width=80):
     return make_photo(height, width, seed=5)[0]
 
 
-def test_a_foreground_of_its_own_size_lands_to_the_bit():
+def test_a_cut_out_of_its_own_size_lands_to_the_bit():
     rgb, alpha = make_photo(20, 30)[0], np.full((20, 30), 255, np.uint8)
     there = background()
     result = paste(rgb, alpha, there, position=(10 + 15, 5 + 10))
@@ -180,9 +180,7 @@ def test_bad_images_are_refused():
         paste(solid(8, 8)[0], None, background(), position=(9, 9))
 
 
-def test_mask_boxes_are_tight():
-    mask = np.zeros((9, 9), np.uint8)
-    assert mask_box(mask) is None
-    mask[2:5, 3:8] = 200
-    mask[1, 1] = 100
-    assert mask_box(mask) == (3, 2, 8, 5)
+def test_boxes_are_around_what_is_at_least_half_opaque():
+    rgb, alpha = solid(20, 30)
+    alpha[:5], alpha[-5:] = 127, 128
+    assert paste(rgb, alpha, background(), position=(40, 30)).box == (25, 25, 55, 40)

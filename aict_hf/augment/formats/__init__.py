@@ -1,1 +1,1 @@
-"""The formats of annotated datasets."""
+"""Reading and writing the formats of annotated datasets."""

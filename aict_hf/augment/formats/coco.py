@@ -17,13 +17,12 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
 
     Args:
         annotations: the JSON file.
-        images: the folder its `file_name`s start from; if left out, `images/` beside the JSON where there is one, else
-            the JSON's own folder.
+        images: the folder that the `file_name`s are relative to. If left out, it is the folder `images` next to the
+            JSON file if that exists, else the JSON file's own folder.
     Returns:
-        the images in the file's order, without images that are not in the file; `extra` has `info`, `licenses` and
-        whatever else the file holds.
+        the images in the file's order. `extra` has `info`, `licenses` and any other fields of the file.
     Raises:
-        InputError: if the file is none of COCO's, ids clash, or annotations name an image or category that is missing.
+        InputError: if the file is not in COCO's format, ids clash, or an image or category is missing.
     """
     path = Path(annotations)
     try:
@@ -31,7 +30,7 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise InputError(f"{path}: is no JSON ({error})") from error
+        raise InputError(f"{path}: is not JSON ({error})") from error
     fields = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(field), list) for field in fields):
         raise InputError(f"{path}: is not in COCO's format; expected lists of {', '.join(fields)}")
@@ -40,7 +39,7 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
     by_id = {field: _by_id(path, field, content[field]) for field in fields}
     for key, category in by_id["categories"].items():
         if not isinstance(key, int) or not category.get("name"):
-            raise InputError(f"{path}: category {key} has no name, or an id that is no whole number")
+            raise InputError(f"{path}: category {key} has no name, or an id that is not a whole number")
     of_image: dict[Any, list[Mapping[str, Any]]] = {key: [] for key in by_id["images"]}
     for annotation in content["annotations"]:
         key = annotation["id"]
@@ -74,12 +73,12 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
 
 
 def write_coco(path: Path, dataset: AnnotatedDataset, images: Iterable[Mapping[str, Any]]) -> None:
-    """Write annotations; the file appears when it is complete.
+    """Write annotations. The file appears once it is complete.
 
     Args:
         path: the JSON file.
-        dataset: gives the categories, and `info`, `licenses` and the like.
-        images: COCO's image records, each with its `annotations`. All ids are numbered anew from 1.
+        dataset: provides the categories and `extra` (`info`, `licenses` and others).
+        images: COCO's image records, each with its `annotations`. Images and annotations get new ids, from 1.
     Raises:
         InputError: if the file cannot be written.
     """
@@ -95,10 +94,11 @@ def write_coco(path: Path, dataset: AnnotatedDataset, images: Iterable[Mapping[s
 
 
 def _by_id(path: Path, field: str, records: list[Any]) -> dict[Any, dict[str, Any]]:
+    """Return records by id, and refuse records without an id of their own."""
     known: dict[Any, dict[str, Any]] = {}
     for record in records:
         if not isinstance(record, dict) or "id" not in record:
-            raise InputError(f"{path}: one of the {field} is no record with an id")
+            raise InputError(f"{path}: one of the {field} is not a record with an id")
         if record["id"] in known:
             raise InputError(f"{path}: two of the {field} have the id {record['id']}; ids must differ")
         known[record["id"]] = record

@@ -1,12 +1,12 @@
-"""Datasets as Hugging Face `datasets` reads them, imagefolder and parquet, and webdataset shards.
+"""Datasets that Hugging Face `datasets` reads: imagefolder, parquet and webdataset shards.
 
-Objects lie in a column `objects`, as in the object detection datasets of the Hub, with the masks beside the boxes:
+The column `objects` holds the annotations, as in the object detection datasets on the Hub, with a field for the masks:
 
     {"bbox": [[left, top, width, height], ...], "category": ["dog", ...], "segmentation": [...], "iscrowd": [0, ...]}
 
-or a list of such objects. `category` (or `categories`) may be text, class labels or numbers; `segmentation` is COCO's,
-polygons or RLE. Written are lists of objects with text (in parquet, class labels) and compressed RLE. Columns but
-`image`, `file_name`, `width`, `height` and `objects` are left out.
+It may also be a list of objects. `category` (or `categories`) may be text, class labels or numbers. `segmentation` has
+COCO's form: polygons or RLE. The writers produce lists of objects with compressed RLE, and with categories as text
+(in parquet as class labels). Columns other than `image`, `file_name`, `width`, `height` and `objects` are dropped.
 """
 
 import io
@@ -15,7 +15,7 @@ import os
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ...errors import InputError, one_line
 from ...files.atomic_write import atomic_file
@@ -25,22 +25,22 @@ CATEGORY_FIELDS = ("category", "categories", "category_id", "label")
 
 
 def read_hf(name: str | os.PathLike, split: str = "train") -> AnnotatedDataset:
-    """Read a dataset with the columns `image` and `objects`; `file_name` is taken as the images' names, where there.
+    """Read a dataset with the columns `image` and `objects`. The column `file_name`, if there, names the images.
 
     Args:
-        name: a folder that `datasets` reads (imagefolder with metadata, parquet), one parquet file, or a dataset of the
+        name: a folder that `datasets` reads (imagefolder with metadata, parquet), a parquet file, or a dataset on the
             Hub.
-        split: of the dataset.
+        split: name of the split.
     Returns:
-        images that are read from the disk one by one; categories are numbered as their class labels are, else in order
-        of name.
+        the dataset; its images are read on demand. Category ids are the class labels' numbers, or follow the order of
+        the names.
     Raises:
-        InputError: if it cannot be opened, lacks a column, or objects have no category.
+        InputError: if the dataset cannot be opened, lacks a column, or has objects without a category.
     """
     try:
         import datasets
     except ImportError as error:
-        raise InputError('this format needs datasets; pip install "aict_hf[augment]"') from error
+        raise InputError('this format needs datasets; install it with pip install "aict_hf[augment]"') from error
     try:
         if Path(name).suffix == ".parquet":
             rows = datasets.load_dataset("parquet", data_files={split: str(name)}, split=split)
@@ -75,11 +75,11 @@ def read_hf(name: str | os.PathLike, split: str = "train") -> AnnotatedDataset:
 
 
 def write_imagefolder_metadata(path: Path, dataset: AnnotatedDataset, images: Iterable[Mapping[str, Any]]) -> None:
-    """Write the `metadata.jsonl` of a folder of images; the file appears when it is complete.
+    """Write the `metadata.jsonl` of a folder of images. The file appears once it is complete.
 
     Args:
-        path: the file, in the folder its `file_name`s start from.
-        dataset: names the categories.
+        path: the file, in the folder that the `file_name`s are relative to.
+        dataset: provides the category names.
         images: COCO's image records, each with its `annotations`.
     """
     with atomic_file(path) as partial, partial.open("w", encoding="utf-8") as file:
@@ -88,12 +88,12 @@ def write_imagefolder_metadata(path: Path, dataset: AnnotatedDataset, images: It
 
 
 def write_parquet(path: Path, dataset: AnnotatedDataset, images: Iterable[tuple[Mapping[str, Any], bytes]]) -> None:
-    """Write a shard that `datasets` reads; the file appears when it is complete.
+    """Write a shard that `datasets` reads. The file appears once it is complete.
 
     Args:
-        path: the file.
-        dataset: names the categories.
-        images: COCO's image records with their `annotations`, and the images' files.
+        path: the shard.
+        dataset: provides the category names.
+        images: COCO's image record of each image with its `annotations`, and the bytes of its file.
     """
     import datasets
 
@@ -121,23 +121,23 @@ def write_parquet(path: Path, dataset: AnnotatedDataset, images: Iterable[tuple[
 
 
 def shard_suffix(name: str) -> str:
-    """The extension of an image in webdataset shards, one for each kind of file."""
+    """Return the suffix of an image in webdataset shards, the same for all spellings of a format."""
     return Path(name).suffix.lower().replace(".jpeg", ".jpg")
 
 
 def write_webdataset(path: Path, dataset: AnnotatedDataset, images: Iterable[tuple[Mapping[str, Any], bytes]]) -> None:
-    """Write a shard: for each image its file and, as `json`, its row; the file appears when it is complete.
+    """Write a shard with two entries for each image: its file, and its annotations as JSON.
 
-    `datasets` reads a dataset only if all its images are files of one kind.
+    The file appears once it is complete. `datasets` can read a dataset only if all its images have the same format.
 
     Args:
-        path: the file.
-        dataset: names the categories.
-        images: as for `write_parquet`.
+        path: the shard.
+        dataset: provides the category names.
+        images: COCO's image record of each image with its `annotations`, and the bytes of its file.
     """
     with atomic_file(path) as partial, tarfile.open(partial, "w") as archive:
         for number, (image, content) in enumerate(images):
-            key = f"{path.stem}_{number:06d}"  # keys end at the first dot, which file names may have anywhere
+            key = f"{path.stem}_{number:06d}"  # keys end at the first dot, so file names cannot be keys
             row = json.dumps(_row(image, dataset)).encode()
             for suffix, value in ((shard_suffix(image["file_name"]), content), (".json", row)):
                 member = tarfile.TarInfo(key + suffix)
@@ -146,7 +146,7 @@ def write_webdataset(path: Path, dataset: AnnotatedDataset, images: Iterable[tup
 
 
 class _Rows(Sequence[AnnotatedImage]):
-    """The rows of a dataset as annotated images, read when they are asked for."""
+    """The rows of a dataset as annotated images, read on demand."""
 
     def __init__(self, rows: Any, category_field: str, ids: Mapping[Any, int]):
         self.rows, self.category_field, self.ids = rows, category_field, ids
@@ -157,7 +157,7 @@ class _Rows(Sequence[AnnotatedImage]):
             folders = [str(Path(path).parent) for path in paths if path]
             try:
                 top = os.path.commonpath(folders)
-            except ValueError:  # there are none, or absolute and relative ones
+            except ValueError:  # no folders, or absolute and relative ones mixed
                 top = ""
             self.names = [
                 (Path(path).relative_to(top).as_posix() if top else Path(path).name) if path else f"{number:08d}.png"
@@ -167,7 +167,11 @@ class _Rows(Sequence[AnnotatedImage]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> AnnotatedImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[AnnotatedImage]: ...
+    def __getitem__(self, index: int | slice) -> AnnotatedImage | list[AnnotatedImage]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         row = self.rows[index]
@@ -183,6 +187,7 @@ class _Rows(Sequence[AnnotatedImage]):
 
 
 def _row(image: Mapping[str, Any], dataset: AnnotatedDataset) -> dict[str, Any]:
+    """Convert a COCO image record with its annotations to a row."""
     objects = []
     for annotation in image["annotations"]:
         segmentation = annotation["segmentation"]
@@ -202,7 +207,7 @@ def _row(image: Mapping[str, Any], dataset: AnnotatedDataset) -> dict[str, Any]:
 
 
 def _as_list(objects: Any) -> list[dict[str, Any]]:
-    """Objects as a list of dicts, where they may be a dict of lists."""
+    """Convert objects to a list of dicts if they are a dict of lists."""
     if isinstance(objects, Mapping):
         columns = {name: values for name, values in objects.items() if values is not None}
         if len({len(values) for values in columns.values()}) > 1:
@@ -213,8 +218,8 @@ def _as_list(objects: Any) -> list[dict[str, Any]]:
 
 
 def _class_labels(features: Any, field: str) -> list[str]:
-    """The names of the categories where the dataset declares them."""
-    while features is not None and not isinstance(features, Mapping):  # lists of objects
+    """Return the category names that the dataset declares, or an empty list."""
+    while features is not None and not isinstance(features, Mapping):  # unpack lists of objects
         features = features[0] if isinstance(features, list) else getattr(features, "feature", None)
     feature = (features or {}).get(field)
     while feature is not None and not hasattr(feature, "names"):

@@ -1,4 +1,4 @@
-"""Datasets in YOLO's segmentation format: folders of images and labels, and a YAML file that names the classes."""
+"""Datasets in YOLO's segmentation format: folders of images and labels, and a YAML file with the class names."""
 
 import os
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ def read_yolo(config: str | os.PathLike, split: str = "train") -> AnnotatedDatas
     """Read a dataset.
 
     Args:
-        config: the YAML file, or a folder that holds one. `path` (where the dataset is, from the YAML's folder), the
-            split's folder of images, or a list of them, and `names` are read. Labels lie in a folder where `labels`
-            takes the place of `images`; an image without a label file shows nothing.
-        split: which of the YAML's splits.
+        config: the YAML file, or a folder that holds one. Its fields are `path` (the dataset's folder, relative to the
+            YAML file), the split with its folder of images or a list of folders, and `names`. The labels of a folder
+            are in the folder whose path has `labels` instead of `images`. An image without a label file has no objects.
+        split: name of the split.
     Returns:
-        the images in order of name, with polygons in pixels; category ids are the classes' numbers.
+        the images in order of name, with polygons in pixels. Category ids are the class numbers.
     Raises:
-        InputError: if the YAML or a folder is missing, a label file has no image, or a line is no polygon.
+        InputError: if the YAML file or a folder is missing, a label file has no image, or a line is not a polygon.
     """
     path = Path(config)
     if path.is_dir():
@@ -46,16 +46,16 @@ def read_yolo(config: str | os.PathLike, split: str = "train") -> AnnotatedDatas
     images: list[AnnotatedImage] = []
     for given in map(str, folders):
         folder = root / given
-        if not folder.is_dir() and given.startswith("../"):  # as Roboflow writes them and YOLO's tools read them
+        if not folder.is_dir() and given.startswith("../"):  # Roboflow writes such paths, and YOLO's tools accept them
             folder = root / given[3:]
         if not folder.is_dir() or "images" not in folder.parts:
-            raise InputError(f"{folder}: is no folder of images (with `images` in its path), but {path} names it")
+            raise InputError(f"{folder}: is not a folder of images (with `images` in its path), but {path} names it")
         place = len(folder.parts) - 1 - folder.parts[::-1].index("images")
         labels = Path(*folder.parts[:place], "labels", *folder.parts[place + 1 :])
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
         stems = {file.relative_to(folder).with_suffix("") for file in files}
         if len(stems) < len(files):
-            raise InputError(f"{folder}: two images differ in their extension alone, so share a label file; rename one")
+            raise InputError(f"{folder}: two images differ only in their extension and share a label file; rename one")
         for label in labels.rglob("*.txt"):
             if label.relative_to(labels).with_suffix("") not in stems and label.name != "classes.txt":
                 raise InputError(f"{label}: has no image in {folder}; remove it, or add the image")
@@ -64,7 +64,9 @@ def read_yolo(config: str | os.PathLike, split: str = "train") -> AnnotatedDatas
             label = (labels / name).with_suffix(".txt")
             annotations: list[dict[str, Any]] = []
             record = {}
-            if size := upright_size(file):  # YOLO's tools turn images upright; what cannot be read fails when it is
+            if size := upright_size(
+                file
+            ):  # YOLO's tools turn images upright; unreadable images fail later, on their own
                 record = {"width": size[0], "height": size[1]}
                 annotations = _read_labels(label, *size, names) if label.is_file() else []
             prefix = f"{given.strip('./')}/" if len(folders) > 1 else ""
@@ -75,20 +77,20 @@ def read_yolo(config: str | os.PathLike, split: str = "train") -> AnnotatedDatas
 
 
 def yolo_classes(dataset: AnnotatedDataset) -> dict[int, int]:
-    """The number of each category id: YOLO's tools want them from 0 on, without gaps."""
+    """Number the category ids from 0 without gaps, as YOLO's tools require."""
     return {key: number for number, key in enumerate(sorted(dataset.category_names))}
 
 
 def write_yolo_labels(path: Path, image: Mapping[str, Any], classes: Mapping[int, int]) -> None:
-    """Write an image's label file: a line per object, its class and one polygon; the file appears when it is complete.
+    """Write an image's label file, with one line per object: its class and one polygon.
 
-    Objects of several parts or with holes become one outline, as `mask_polygon` makes it. Crowds are left out, for
-    which the format has no mark.
+    Objects with several parts or holes become one outline (see `mask_polygon`). Crowds are left out, because the format
+    cannot mark them. The file appears once it is complete.
 
     Args:
-        path: the file.
+        path: the label file.
         image: COCO's image record with its `annotations`.
-        classes: the number of each category id.
+        classes: class number of each category id.
     """
     lines = []
     width, height = image["width"], image["height"]
@@ -108,7 +110,7 @@ def write_yolo_labels(path: Path, image: Mapping[str, Any], classes: Mapping[int
 
 
 def write_yolo_config(path: Path, dataset: AnnotatedDataset, images: str) -> None:
-    """Write the YAML file of a dataset that has a training split alone, in the folder `images`."""
+    """Write the YAML file of a dataset that has only a training split, in the folder `images`."""
     names = {number: dataset.category_names[key] for key, number in yolo_classes(dataset).items()}
     with atomic_file(path) as partial:
         content = yaml.safe_dump({"train": images, "names": names}, sort_keys=False, allow_unicode=True)
@@ -118,6 +120,7 @@ def write_yolo_config(path: Path, dataset: AnnotatedDataset, images: str) -> Non
 
 
 def _read_labels(path: Path, width: int, height: int, names: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Read a label file as annotations with COCO's fields, in pixels."""
     annotations = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -130,12 +133,12 @@ def _read_labels(path: Path, width: int, height: int, names: Mapping[int, str]) 
             category, *values = line.split()
             key, numbers = int(category), [float(value) for value in values]
         except ValueError as error:
-            raise InputError(f"{path}: line {number} is no class and numbers") from error
+            raise InputError(f"{path}: line {number} is not a class and numbers") from error
         if len(numbers) < 6 or len(numbers) % 2:
             kind = "a box" if len(numbers) == 4 else f"{len(numbers)} numbers"
             raise InputError(
-                f"{path}: line {number} has {kind}; expected a class and x and y of three points or more: "
-                "objects known by their boxes alone cannot be cut"
+                f"{path}: line {number} has {kind}; expected a class and x and y of at least three points: "
+                "objects with only a box cannot be cut out"
             )
         if key not in names:
             raise InputError(f"{path}: line {number} has class {key}, which has no name")

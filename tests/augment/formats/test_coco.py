@@ -66,9 +66,9 @@ def test_images_may_lie_elsewhere_and_sizes_be_missing(file, tmp_path):
         (lambda c: c["annotations"][1].update(image_id=7), "annotation 101 has image_id 7, which the file lacks"),
         (lambda c: c["annotations"][1].update(category_id=7), "annotation 101 has category_id 7, which"),
         (lambda c: c["categories"][1].pop("name"), "category 9 has no name"),
-        (lambda c: c["categories"][1].update(id="dog"), "category dog has no name, or an id that is no"),
+        (lambda c: c["categories"][1].update(id="dog"), "category dog has no name, or an id that is not a"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"annotation 100 has the bbox \[1, 2, 3\]; expected"),
-        (lambda c: c["annotations"][1].pop("id"), "one of the annotations is no record with an id"),
+        (lambda c: c["annotations"][1].pop("id"), "one of the annotations is not a record with an id"),
         (lambda c: c["images"][1].update(file_name="0.jpg"), "images 10 and 11 are both 0.jpg"),
         (lambda c: c["images"][1].pop("file_name"), "image 11 has no file_name"),
         (lambda c: c["images"][1].update(file_name="none.jpg"), "none.jpg: no such file"),
@@ -87,7 +87,7 @@ def test_no_json_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_coco(tmp_path / "nothing.json")
     (tmp_path / "half.json").write_text('{"images": [')
-    with pytest.raises(InputError, match="is no JSON"):
+    with pytest.raises(InputError, match="is not JSON"):
         read_coco(tmp_path / "half.json")
 
 

@@ -24,7 +24,7 @@ def source(tmp_path):
     images = []
     for image in dataset.images:
         sample = image.sample()
-        after = sample | {"origins": np.arange(3), "foregrounds": []}
+        after = sample | {"origins": np.arange(3), "cutouts": []}
         images.append({**image.record, "annotations": image.updated_annotations(sample, after)})
     return dataset, images
 
@@ -141,7 +141,7 @@ def test_bad_datasets_are_refused(tmp_path):
     with pytest.raises(InputError, match="has the columns image; expected objects too"):
         read_hf(as_parquet(tmp_path, [{"image": row(tmp_path)["image"]}]))
     boxes = read_hf(as_parquet(tmp_path, [row(tmp_path, bbox=FULL["bbox"], category=["dog"])]))
-    with pytest.raises(InputError, match="objects known by their boxes alone cannot be cut"):
+    with pytest.raises(InputError, match="objects with only a box cannot be cut out"):
         boxes.images[0].sample()
     twice = [row(tmp_path, **FULL, category=["dog"]) | {"file_name": "a.png"}] * 2
     with pytest.raises(InputError, match="several images have one name"):

@@ -97,14 +97,18 @@ def test_a_broken_image_fails_when_it_is_read(folder):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("labels/train/deep/b.txt", "1 0.5 0.5 0.2 0.2", "line 1 has a box; expected a class and x and y of three"),
+        (
+            "labels/train/deep/b.txt",
+            "1 0.5 0.5 0.2 0.2",
+            "line 1 has a box; expected a class and x and y of at least three",
+        ),
         ("labels/train/deep/b.txt", f"{SQUARE}\n1 0.5 0.5", "line 2 has 2 numbers"),
         ("labels/train/deep/b.txt", "2" + SQUARE[1:], "line 1 has class 2, which has no name"),
-        ("labels/train/deep/b.txt", "dog " + SQUARE, "line 1 is no class and numbers"),
+        ("labels/train/deep/b.txt", "dog " + SQUARE, "line 1 is not a class and numbers"),
         ("labels/train/deep/b.txt", "é", "cannot be read as text"),
         ("labels/train/c.txt", SQUARE, r"c.txt: has no image in .*images/train"),
         ("data.yaml", "names: [a]", "expected `names` and the folder of images of the split `train`"),
-        ("data.yaml", "names: [a]\ntrain: images/none", "is no folder of images"),
+        ("data.yaml", "names: [a]\ntrain: images/none", "is not a folder of images"),
         ("data.yaml", "names: [", "cannot be read as YAML"),
         ("other.yaml", "", "holds 2 YAML files; name the dataset's own"),
     ],
@@ -117,5 +121,5 @@ def test_bad_folders_are_refused(folder, name, content, words):
 
 def test_two_images_cannot_share_a_label_file(folder):
     Image.fromarray(make_photo()[0]).save(folder / "images" / "train" / "a.jpg")
-    with pytest.raises(InputError, match="differ in their extension alone"):
+    with pytest.raises(InputError, match="differ only in their extension"):
         read_yolo(folder)

@@ -4,7 +4,7 @@ from conftest import make_photo, write_pool
 from PIL import Image
 
 from aict_hf.augment.annotations import AnnotatedDataset, AnnotatedImage
-from aict_hf.augment.foregrounds import ForegroundBank
+from aict_hf.augment.cutouts import CutoutBank
 from aict_hf.augment.transform import HarmonizedCopyPaste
 from aict_hf.errors import InputError
 
@@ -12,11 +12,11 @@ from aict_hf.errors import InputError
 def test_a_pool_is_a_bank(tmp_path):
     write_pool(tmp_path, 2)
     with pytest.raises(InputError, match="gives no category; name one for all"):
-        ForegroundBank.from_pool([tmp_path])
+        CutoutBank.from_pool([tmp_path])
     metadata = (tmp_path / "metadata.csv").read_text().splitlines()
     rows = [f"{metadata[0]},category", f"{metadata[1]},kite", metadata[2].replace("object", "stuff") + ",sky"]
     (tmp_path / "metadata.csv").write_text("\n".join(rows))
-    bank = ForegroundBank.from_pool([tmp_path])
+    bank = CutoutBank.from_pool([tmp_path])
     assert len(bank) == 1
     assert bank.categories == ["kite"]
     photo, mask = make_photo(60, 80, seed=0)
@@ -33,15 +33,15 @@ def test_folders_of_cut_outs_are_a_bank(tmp_path):
     photo, mask = make_photo()
     Image.fromarray(np.dstack([photo, mask])).save(tmp_path / "kite" / "a.png")
     Image.fromarray(photo).save(tmp_path / "kite" / "b.png")
-    bank = ForegroundBank.from_folder(tmp_path)
+    bank = CutoutBank.from_folder(tmp_path)
     assert bank.categories == ["kite"]
     assert bank[0].name == "kite/a.png"
     with pytest.raises(InputError, match=r"b.png: has no alpha channel"):
         bank[1]
     Image.new("RGBA", (9, 9)).save(tmp_path / "loose.png")
-    with pytest.raises(InputError, match="lies in no folder named after its category"):
-        ForegroundBank.from_folder(tmp_path)
-    named = ForegroundBank.from_folder(tmp_path, category="bird")
+    with pytest.raises(InputError, match="is not in a folder named after its category"):
+        CutoutBank.from_folder(tmp_path)
+    named = CutoutBank.from_folder(tmp_path, category="bird")
     assert [source.category for source in named.sources] == ["kite", "kite", "bird"]
     with pytest.raises(InputError, match="the mask has no foreground"):
         named[2]
@@ -67,9 +67,9 @@ def annotated_dataset(folder):
 
 def test_whole_objects_of_a_dataset_are_a_bank(tmp_path):
     dataset = annotated_dataset(tmp_path)
-    bank = ForegroundBank.from_dataset(dataset, min_area=100)
+    bank = CutoutBank.from_dataset(dataset, min_area=100)
     assert [source.name for source in bank.sources] == ["a.png#1", "a.png#4"]  # 2 is at the border, 3 is small
     assert bank[0].rgb.shape == (40, 40, 3)
-    assert ForegroundBank.from_dataset(dataset, categories=["dog"])[0].category == "dog"
+    assert CutoutBank.from_dataset(dataset, categories=["dog"])[0].category == "dog"
     with pytest.raises(InputError, match="no object of 1 images is whole"):
-        ForegroundBank.from_dataset(dataset, min_area=1e6)
+        CutoutBank.from_dataset(dataset, min_area=1e6)
