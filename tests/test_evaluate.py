@@ -1,4 +1,5 @@
 import csv
+import importlib.util
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from conftest import make_photo, write_pool
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 600  # seconds after which a process counts as hanging
 
 
 @pytest.fixture
@@ -24,7 +26,18 @@ def read_rows(out):
 
 def evaluate(*arguments):
     command = [sys.executable, ROOT / "training" / "evaluate.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+
+
+def test_every_flag_has_a_help_text():
+    spec = importlib.util.spec_from_file_location("evaluate", ROOT / "training" / "evaluate.py")
+    module = sys.modules["evaluate"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    del sys.modules["evaluate"]
+    flags = module.parser._actions
+    assert len(flags) == 10
+    assert [flag.dest for flag in flags if not flag.help] == []
+    assert "Writes `per_image.csv`" in module.parser.format_help()
 
 
 def test_synthetic_composites_are_measured_beside_baselines(pool, model, processor, tmp_path):

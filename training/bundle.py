@@ -1,8 +1,9 @@
-"""Make a trained checkpoint the bundled one: its weights in half precision, its two configurations.
+"""Copy a trained checkpoint into the package: its weights in half precision and its two configurations.
 
     python training/bundle.py out/small aict-small
 
-Then measure it (training/fill_figures.py says how). Git keeps every version: replace a bundled checkpoint rarely.
+Then measure the checkpoint with the commands in training/fill_figures.py. Git keeps every version, so replace a bundled
+checkpoint rarely.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from aict_hf.pretrained import DEFAULT_CHECKPOINT, load_checkpoint
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("checkpoint", help="output folder of training/train.py")
-parser.add_argument("name", help="under aict_hf/checkpoints")
+parser.add_argument("name", help="name of the bundled checkpoint: its folder in aict_hf/checkpoints")
 arguments = parser.parse_args()
 
 model, processor = load_checkpoint(arguments.checkpoint)
@@ -28,7 +29,7 @@ with atomic_file(folder / "model.safetensors") as partial:
     save_file(weights, partial, metadata={"format": "pt"})
 for name, part in (("config.json", model.config), ("preprocessor_config.json", processor)):
     fields = json.loads(part.to_json_string())
-    fields.pop("auto_map", None)  # its code is this package's
+    fields.pop("auto_map", None)  # the code is part of the package
     with atomic_file(folder / name) as partial:
         partial.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
 print(f"wrote {folder}: {(folder / 'model.safetensors').stat().st_size / 2**20:.1f} MiB")

@@ -1,8 +1,11 @@
-"""Put the bundled checkpoint's measured figures into model_card.md and README.md, between their markers.
+"""Write the measured figures of the bundled checkpoint between the markers of model_card.md and README.md.
 
     python training/evaluate.py --model aict-small --dataset synthetic --data_dir POOL POOL_2 \
         --photos training/splits/in_domain.txt --output_dir out/in_domain
-    cp out/in_domain/results.json aict_hf/checkpoints/aict-small/evaluation/in_domain.json   # out_of_domain likewise
+    cp out/in_domain/results.json aict_hf/checkpoints/aict-small/evaluation/in_domain.json
+    python training/evaluate.py --model aict-small --dataset synthetic --data_dir POOL POOL_2 \
+        --photos training/splits/out_of_domain.txt --output_dir out/out_of_domain
+    cp out/out_of_domain/results.json aict_hf/checkpoints/aict-small/evaluation/out_of_domain.json
     python training/fill_figures.py
 """
 

@@ -1,8 +1,9 @@
-"""Draw the learning curve of one run, or of several that followed one another, from their log.csv.
+"""Draw the learning curve of one run, or of several consecutive runs, from their log.csv.
 
     python training/plot_curve.py out/small-64 out/small-128 out/small --output examples/learning_curve.png
 
-fMSE of the training stream as a share of the composite's, averaged over windows of steps, against samples seen.
+The curve shows the fMSE of training samples as a share of the composite's, averaged over windows of steps, against the
+number of samples seen.
 """
 
 import argparse
@@ -16,9 +17,13 @@ from matplotlib import pyplot as plt
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("runs", nargs="+", type=Path, help="output folders of training/train.py, in order")
-parser.add_argument("--batch_size", type=int, default=32)
-parser.add_argument("--window", type=int, default=100, help="steps")
-parser.add_argument("--output", type=Path, required=True)
+parser.add_argument(
+    "--batch_size", type=int, default=32, help="number of samples in a step of the runs (default: %(default)s)"
+)
+parser.add_argument(
+    "--window", type=int, default=100, help="number of steps that a point averages over (default: %(default)s)"
+)
+parser.add_argument("--output", type=Path, required=True, help="picture to write")
 arguments = parser.parse_args()
 
 figure, axes = plt.subplots(figsize=(7, 3.2), dpi=110, layout="constrained")

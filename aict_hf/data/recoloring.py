@@ -1,7 +1,7 @@
-"""Composites from real photos: recolour the foreground, so that the photo itself is the truth to be found again.
+"""Composites from real photos: the foreground is recoloured, and the photo itself is the result to be predicted.
 
-Two families of change: the colours of another photo (statistics transfer), and what a camera or an editor would have
-done differently (photographic changes). Everything is a function of its arguments and a `numpy.random.Generator`.
+There are two kinds of change. Transfers give the foreground the colour statistics of another photo. Photographic
+changes imitate another camera or editor. All functions depend only on their arguments and a `numpy.random.Generator`.
 Needs OpenCV (`pip install "aict_hf[training]"`).
 """
 
@@ -17,11 +17,11 @@ QUANTILES = np.linspace(0, 1, 129)
 
 
 def reinhard_transfer(pixels: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Mean and standard deviation of the reference, per channel of CIE Lab.
+    """Give pixels the mean and standard deviation of a reference, per channel of CIE Lab.
 
     Args:
         pixels: foreground colours, RGB in [0, 1], float32, shape (N, 3).
-        reference: colours to take the statistics from, likewise, any number.
+        reference: colours with the wanted statistics, RGB in [0, 1], float32, shape (M, 3).
     Returns:
         recoloured pixels, shape (N, 3), which may leave [0, 1]. Contrast grows at most threefold.
     Source: Reinhard et al., "Color transfer between images" (2001), in Lab instead of l-alpha-beta.
@@ -34,7 +34,7 @@ def reinhard_transfer(pixels: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def covariance_transfer(pixels: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Mean and covariance of the reference in RGB, by the linear map that moves colours least.
+    """Give pixels the mean and covariance of a reference in RGB, by the linear map that moves colours least.
 
     Arguments and result as for `reinhard_transfer`.
     Source: Pitié and Kokaram, "The linear Monge-Kantorovitch linear colour mapping" (2007).
@@ -47,7 +47,7 @@ def covariance_transfer(pixels: np.ndarray, reference: np.ndarray) -> np.ndarray
 
 
 def histogram_transfer(pixels: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """The reference's histogram, per channel of RGB.
+    """Give pixels the histogram of a reference, per channel of RGB.
 
     Arguments and result as for `reinhard_transfer`.
     """
@@ -61,12 +61,12 @@ def histogram_transfer(pixels: np.ndarray, reference: np.ndarray) -> np.ndarray:
 def distribution_transfer(
     pixels: np.ndarray, reference: np.ndarray, rng: np.random.Generator, *, iterations: int = 6
 ) -> np.ndarray:
-    """The reference's colour distribution, by matching histograms along random rotations of RGB.
+    """Give pixels the colour distribution of a reference, by matching histograms along random rotations of RGB.
 
     Args:
         pixels, reference: as for `reinhard_transfer`.
         rng: draws the rotations.
-        iterations: more come closer to the reference's distribution, and carry more grain.
+        iterations: number of rotations. More bring the distribution closer to the reference's and add grain.
     Source: Pitié, Kokaram and Dahyot, "N-dimensional probability density function transfer" (2005).
     """
     result = pixels
@@ -77,11 +77,11 @@ def distribution_transfer(
 
 
 def photographic_change(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random mixture of white balance, gamma, exposure, contrast, saturation, and highlights and shadows.
+    """Change white balance, gamma, exposure, contrast, saturation, highlights and shadows at random.
 
     Args:
         pixels: as for `reinhard_transfer`.
-        rng: draws which changes are made, and how large.
+        rng: draws the changes and their sizes.
     """
     result = pixels
     if rng.random() < 0.7:  # white balance
@@ -108,13 +108,13 @@ def photographic_change(pixels: np.ndarray, rng: np.random.Generator) -> np.ndar
 def varied_light(
     shape: tuple[int, int], rng: np.random.Generator, *, spread: tuple[float, float], tint: float
 ) -> np.ndarray:
-    """Light that varies smoothly over an area, as gains: bright on one side, dim or warm on the other.
+    """Gains of light that varies smoothly over an area, such as bright on one side and warm on the other.
 
     Args:
         shape: rows and columns of the area, in pixels.
         rng: draws the field.
-        spread: range of the standard deviation of the logarithm of the gain; 0.23 is a third of a stop.
-        tint: largest such deviation of one channel from the others.
+        spread: range of the standard deviation of the gain's natural logarithm; 0.23 is a third of a stop.
+        tint: largest standard deviation of the natural logarithm of a single channel's gain.
     Returns:
         positive factors, float32, shape (*shape, 3): a 3 x 3 field of normal numbers, upsampled bicubically.
     """
@@ -131,24 +131,26 @@ TRANSFERS: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType(
         "photographic": lambda pixels, reference, rng: photographic_change(pixels, rng),
     }
 )
-"""Every change by name, as functions of foreground pixels, reference pixels and a random generator."""
+"""All changes by name: functions of foreground pixels, reference pixels and a random generator."""
 
 
 @dataclass(frozen=True)
 class RecoloringOptions:
-    """What changes are drawn, and which are thrown away as implausible.
+    """Which changes are drawn, and which of them are rejected as implausible.
 
     Attributes:
-        weights: how often each of `TRANSFERS` is drawn, in proportion.
-        strength: range of the share of the change that is applied; the full change with `full_strength_probability`.
-        full_strength_probability: see `strength`.
-        harmonious_probability: how often the composite is the photo itself.
-        change: least and largest mean squared change of the foreground, on the 0..255 scale (as fMSE).
+        weights: relative frequencies of the `TRANSFERS`.
+        full_strength_probability: probability that a change is applied in full.
+        strength: range of the applied share of all other changes.
+        harmonious_probability: probability that the composite is the photo itself.
+        change: smallest and largest plausible change of the foreground, as fMSE on the 0..255 scale.
         max_clipped: largest share of foreground pixels that a change may push out of [0, 1].
-        light_probability: how often a change also gets light that varies over the foreground (`varied_light`).
+        light_probability: probability that a change also gets light that varies over the foreground (`varied_light`).
         light: range of the spread of that light, in natural logarithms of the gain.
-        light_tint: largest spread of its tint, likewise.
-        attempts: draws before giving up.
+        light_tint: largest spread of the tint of that light, in natural logarithms of the gain.
+        attempts: number of draws before giving up.
+    Raises:
+        ValueError: if a value is out of its range, or a weight has an unknown name.
     """
 
     weights: Mapping[str, float] = field(
@@ -190,8 +192,8 @@ class RecoloredPhoto:
 
     Attributes:
         composite: RGB, uint8, shape (H, W, 3); equal to the photo where the mask is 0.
-        method: which of `TRANSFERS` made it, or "harmonious".
-        change: mean squared change of the foreground, 0..255 scale.
+        method: name of the change in `TRANSFERS`, or "harmonious".
+        change: fMSE between composite and photo, 0..255 scale.
     """
 
     composite: np.ndarray
@@ -211,14 +213,14 @@ def recolor_foreground(
     Args:
         photo: RGB, uint8, shape (H, W, 3).
         mask: foreground, uint8, shape (H, W); soft values blend.
-        references: colours of other photos (a foreground or a whole photo each), RGB uint8, shape (N, 3); one is drawn
-            for each attempt.
-        rng: every choice is drawn from it, so the same seed gives the same composite.
-        options: what may be drawn.
+        references: colours of other photos, each of a foreground or a whole photo, RGB uint8, shape (N, 3). One of them
+            is drawn for each attempt.
+        rng: source of every random choice, so the same seed gives the same composite.
+        options: the changes that may be drawn.
     Returns:
-        the composite, or None where no attempt gave a plausible one.
+        the composite, or None if no attempt gave a plausible one.
     Raises:
-        ValueError: if shapes or dtypes are not these, or there is nothing to recolour or to refer to.
+        ValueError: if shapes or dtypes are not these, the mask is empty or there are no references.
     """
     options = options or RecoloringOptions()
     if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
@@ -251,7 +253,7 @@ def recolor_foreground(
             changed = changed * light[foreground[top : top + height, left : left + width]]
         clipped = ((changed < -0.02) | (changed > 1.02)).any(axis=1).mean()
         blended = weight * changed.clip(0, 1) + (1 - weight) * pixels
-        change = float(((blended - pixels) ** 2).sum() / (3 * weight.sum()) * 255**2)
+        change = float(((blended - pixels) ** 2).sum() / (3 * weight.sum()) * 255**2)  # only the foreground differs
         if clipped <= options.max_clipped and options.change[0] <= change <= options.change[1]:
             composite = photo.copy()
             composite[foreground] = (blended * 255).round().astype(np.uint8)
@@ -260,7 +262,7 @@ def recolor_foreground(
 
 
 def _quantiles(values: np.ndarray) -> np.ndarray:
-    """`np.quantile(values, QUANTILES)`, five times faster: for so many quantiles, sorting beats partitioning."""
+    """`np.quantile(values, QUANTILES)`, but five times faster: sorting beats partitioning for so many quantiles."""
     return np.interp(QUANTILES * (len(values) - 1), np.arange(len(values)), np.sort(values))
 
 

@@ -1,4 +1,7 @@
-"""Training samples that are made once and read many times: making them costs a third of a small network's training."""
+"""Training samples that are made once and read many times.
+
+Making samples takes a third of the training time of a small network.
+"""
 
 import json
 import os
@@ -20,20 +23,20 @@ SHARD = 1024  # samples in a file: 118 MB at 128 pixels
 def store_samples(
     samples: TrainingSamples, folder: str | os.PathLike, *, count: int, settings: dict, workers: int = 2
 ) -> list[str]:
-    """Write the first samples of a stream as shards; those that are there already are kept.
+    """Write the first samples as shards, and keep the shards that are already there.
 
-    Sample number i of the stream is the same whoever makes it, so an interrupted call is resumed by the same call.
+    The number of a sample determines its content, so the same call resumes an interrupted one.
 
     Args:
-        samples: at least `count`, all of one square size. Flips and what `varied` does are best left to the reading.
+        samples: at least `count` samples, all of one square size. Leave flips and `varied` to `StoredSamples`.
         folder: gets `samples-00000.npy` and so on, and `samples.json` with the settings.
-        count: how many samples to write.
-        settings: what the samples depend on, as JSON has it; those of a folder that was begun must be the same.
-        workers: processes that make samples.
+        count: number of samples to write.
+        settings: everything the samples depend on, as JSON values. They must equal the settings in the folder.
+        workers: number of processes that make samples.
     Returns:
         one line for each file that could not be read.
     Raises:
-        InputError: if the folder was begun with other settings, or cannot be written.
+        InputError: if the folder has other settings, or cannot be written.
     """
     folder = Path(folder)
     writable_folder(folder)
@@ -58,7 +61,7 @@ def store_samples(
         sampler=wanted,
         num_workers=workers,
         worker_init_fn=lambda _: cv2.setNumThreads(1),
-        generator=torch.Generator().manual_seed(0),  # so that it takes nothing from the caller's random numbers
+        generator=torch.Generator().manual_seed(0),  # leaves the caller's random numbers untouched
     )
     made = iter(tqdm(loader, "making samples", total=len(wanted), unit="sample", disable=not wanted))
     for number in missing:
@@ -71,22 +74,24 @@ def store_samples(
 
 
 class StoredSamples(Dataset):
-    """Samples made once by `store_samples` and read many times, in a new order each time.
+    """Samples written by `store_samples`, read many times in a new order each time.
 
     Flips, harmonious samples, weaker and joint changes are drawn anew at every use. Items are those of
-    `TrainingSamples`, and like there, sample number i is always the same.
+    `TrainingSamples`. The number of a sample determines its content.
 
     Args:
         folder: shards `samples-*.npy`, uint8 (N, side, side, 7): composite, real photo and mask.
-        options: `flip`, `weaker_change`, `joint_change` and `recoloring.harmonious_probability` count here.
-        seed: another one gives another order and other changes.
-        length: how many samples there are to ask for.
-        start: number of the first one.
+        options: only `flip`, `weaker_change`, `joint_change` and `recoloring.harmonious_probability` are used.
+        seed: of the order and of every random choice.
+        length: number of samples.
+        start: number of the first sample.
     Raises:
-        InputError: if the folder holds no shards, or they differ in size or are no samples.
+        InputError: if the folder has no shards, a shard cannot be read, or shards have different shapes.
     """
 
-    def __init__(self, folder: str | os.PathLike, options: SampleOptions, *, seed: int, length: int, start: int = 0):
+    def __init__(
+        self, folder: str | os.PathLike, options: SampleOptions, *, seed: int, length: int, start: int = 0
+    ) -> None:
         self.options, self.seed, self.length, self.start = options, seed, length, start
         self._shards: list[np.ndarray] = []
         for path in sorted(Path(folder).glob("samples-*.npy")):

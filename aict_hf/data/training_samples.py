@@ -1,13 +1,14 @@
-"""An endless, seeded stream of training samples: sample number i is the same whoever asks for it, and when.
+"""An endless, seeded stream of training samples: the number of a sample determines its content.
 
-So training resumes exactly, with any number of workers, by starting at a later number. For pools too large for a disk
-there is a stream without that promise. Needs OpenCV (`pip install "aict_hf[training]"`).
+Training therefore resumes exactly, with any number of workers, by starting at a later number. `StreamedSamples` is for
+pools that are larger than a disk and cannot promise this. Needs OpenCV (`pip install "aict_hf[training]"`).
 """
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -25,66 +26,137 @@ from .photos import (
 )
 from .recoloring import LUMINANCE, RecoloringOptions, recolor_foreground
 
+if TYPE_CHECKING:
+    import datasets
+
 ATTEMPTS = 20
-RECENT_PHOTOS = 64  # of a stream, kept to take colours and masks from
-KEPT_FOREGROUND = 0.005  # share of a crop that must be foreground, unless a lost one is let through
+RECENT_PHOTOS = 64  # of a stream: other photos' colours and masks come from these
+KEPT_FOREGROUND = 0.005  # least share of foreground in a crop that did not lose it
 
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """How a sample is cut out of a photo, and varied.
+    """How a sample is cut out of a photo and varied. `training/train.py` has a flag for each field.
 
-    Attributes:
-        max_side: triplets: shrink those whose longer side has more pixels, before they are cropped.
-        resolution: side the crop is resized to, in pixels; None keeps the crop's own size, as the paper does.
-        crop: range of the crop's share of height and of width, drawn apart.
-        lost_foreground: how often a crop without foreground is let through instead of drawn again.
-        flip: how often a crop is mirrored.
-        source_balance: how far photos of rare sources (or triplets of small subsets) come more often: 0 draws every
-            photo alike, 1 every source alike, 0.5 a source by the root of its size.
-        borrowed_mask: synthetic: how often another photo's mask, moved and scaled, marks the foreground.
-        inverted_mask: synthetic: how often foreground and background change places.
-        mask_error: synthetic: how often the mask is grown or shrunk by a few pixels after recolouring.
-        scene_change: synthetic: how often the whole photo is recoloured first, so that colours alone tell nothing.
-        same_category: synthetic: how often the new colours come from a photo of the same category, where the pool has
-            more than three of it.
-        joint_change: how often composite and real photo get the same change of light and taste (`jointly_changed`).
-        weaker_change: how often the composite is moved towards the real photo, by a random share of their difference.
-        keep_photos: synthetic: whether photos stay in memory once read, no larger than crops of `resolution` need: 4
-            bytes a pixel, in every worker.
-        recoloring: synthetic: how the foreground is recoloured.
+    Raises:
+        ValueError: if a value is out of its range.
     """
 
-    max_side: int | None = None
-    resolution: int | None = None
-    crop: tuple[float, float] = (0.5, 1.0)
-    lost_foreground: float = 0.05
-    flip: float = 0.5
-    source_balance: float = 0.0
-    borrowed_mask: float = 0.0
-    inverted_mask: float = 0.0
-    mask_error: float = 0.0
-    scene_change: float = 0.0
-    same_category: float = 0.0
-    joint_change: float = 0.0
-    weaker_change: float = 0.0
-    keep_photos: bool = False
-    recoloring: RecoloringOptions = field(default_factory=RecoloringOptions)
+    _argument_group_name = "samples"  # in the help of `HfArgumentParser`
+
+    max_side: int = field(
+        default=2048,
+        metadata={
+            "help": "iharmony4: longest side of a triplet in pixels; larger triplets are shrunk before they are "
+            "cropped, as the paper does with HAdobe5k; 0 keeps every size"
+        },
+    )
+    resolution: int = field(
+        default=0,
+        metadata={
+            "help": "side of a sample in pixels: crops are resized to this square; 0 keeps them, as the paper does"
+        },
+    )
+    crop: tuple[float, float] = field(
+        default=(0.5, 1.0),
+        metadata={
+            "help": "smallest and largest share of a photo that a crop keeps; height and width are drawn independently",
+            "nargs": 2,
+            "metavar": ("LEAST", "MOST"),
+        },
+    )
+    lost_foreground: float = field(
+        default=0.05, metadata={"help": "probability that a crop without foreground is used instead of drawn again"}
+    )
+    flip: float = field(default=0.5, metadata={"help": "probability that a crop is mirrored left to right"})
+    source_balance: float = field(
+        default=0.0,
+        metadata={
+            "help": "how strongly rare sources are favoured (column source of metadata.csv; iHarmony4's sets): 0 draws "
+            "every photo equally often, 1 every source equally often, 0.5 each source in proportion to the square root "
+            "of its size"
+        },
+    )
+    borrowed_mask: float = field(
+        default=0.0,
+        metadata={
+            "help": "synthetic: probability that the mask of another photo, moved and scaled, marks the foreground"
+        },
+    )
+    inverted_mask: float = field(
+        default=0.0, metadata={"help": "synthetic: probability that foreground and background are swapped"}
+    )
+    mask_error: float = field(
+        default=0.0,
+        metadata={"help": "synthetic: probability that the mask is grown or shrunk by a few pixels after recolouring"},
+    )
+    scene_change: float = field(
+        default=0.0,
+        metadata={
+            "help": "synthetic: probability that the whole photo is recoloured first, so that a colour by itself does "
+            "not show what was changed"
+        },
+    )
+    same_category: float = field(
+        default=0.0,
+        metadata={
+            "help": "synthetic: probability that the new colours come from a photo of the same category, if the pool "
+            "has more than three of it"
+        },
+    )
+    joint_change: float = field(
+        default=0.0,
+        metadata={"help": "probability that composite and real photo get the same change of light and taste"},
+    )
+    weaker_change: float = field(
+        default=0.0,
+        metadata={
+            "help": "probability that the composite is moved towards the real photo by a random share of the way"
+        },
+    )
+    keep_photos: bool = field(
+        default=False,
+        metadata={
+            "help": "synthetic: keep photos in memory once they are read, no larger than crops of --resolution need; "
+            "every worker takes 4 bytes a pixel"
+        },
+    )
+    recoloring: RecoloringOptions = field(
+        default_factory=RecoloringOptions,
+        metadata={
+            "help": "synthetic: how the foreground is recoloured, as a JSON object of the RecoloringOptions fields "
+            "that differ from their defaults",
+            "metavar": "JSON",
+        },
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("max_side", "resolution"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more pixels")
+        if not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise ValueError(f"crop is {self.crop}; expected two numbers over 0 and up to 1, the smaller one first")
+        for name in (
+            *("lost_foreground", "flip", "source_balance", "borrowed_mask", "inverted_mask", "mask_error"),
+            *("scene_change", "same_category", "joint_change", "weaker_change"),
+        ):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
 
 
 class TrainingSamples(Dataset):
     """Samples of iHarmony4-like triplets, or synthetic composites of real photos with masks.
 
-    An item is a dict: `composite` and `real`, RGB uint8 (3, H, W), `mask`, uint8 (1, H, W), `name`, and `broken`, one
-    line for each file that could not be read on the way to it (the next photo takes its place).
+    An item is a dict: `composite` and `real`, RGB uint8 (3, H, W), `mask`, uint8 (1, H, W), `name`, and `broken`. The
+    list `broken` has one line for each file that could not be read for this item; the next photo takes its place.
 
     Args:
-        photos: triplets or masked photos, drawn in a new order every time all were seen; independently where sources
-            are balanced.
+        photos: triplets or masked photos. Every photo is drawn once before any is drawn again, each time in a new
+            order. With `options.source_balance`, every draw is independent.
         options: how samples are cut and varied.
-        seed: another one gives other samples.
-        length: how many samples there are to ask for.
-        start: number of the first one.
+        seed: of every random choice.
+        length: number of samples.
+        start: number of the first sample.
     Raises:
         ValueError: if there are no photos.
     """
@@ -97,7 +169,7 @@ class TrainingSamples(Dataset):
         seed: int,
         length: int,
         start: int = 0,
-    ):
+    ) -> None:
         if not photos:
             raise ValueError("there are no photos to train on; pass at least one")
         self.photos, self.options, self.seed, self.length, self.start = photos, options, seed, length, start
@@ -154,7 +226,7 @@ class TrainingSamples(Dataset):
             return self._kept[photo]
         image, mask = load_photo(photo)
         if self.options.keep_photos:
-            if self.options.resolution is not None:
+            if self.options.resolution:
                 scale = self.options.resolution / self.options.crop[0] / min(mask.shape)
                 if scale < 1:
                     image, mask = (
@@ -166,7 +238,10 @@ class TrainingSamples(Dataset):
     def _other(
         self, rng: np.random.Generator, broken: list[str], among: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Another photo and its mask, of some photos or of all; files that cannot be read are noted and passed over."""
+        """Another photo and its mask, from the photos of these numbers or, if there are none, from all.
+
+        Files that cannot be read are added to `broken` and another photo is drawn.
+        """
         for _ in range(ATTEMPTS):
             photo = self.photos[among[int(rng.integers(len(among)))] if among else self._draw_photo(rng)]
             assert isinstance(photo, MaskedPhoto)
@@ -178,21 +253,29 @@ class TrainingSamples(Dataset):
 
 
 class StreamedSamples(IterableDataset):
-    """Synthetic composites of photos that come as a stream, for pools larger than a disk; it never ends.
+    """Synthetic composites of streamed photos, without end, for pools that are larger than a disk.
 
-    Items are those of `TrainingSamples`. "Other" photos are among the last ones seen. Workers share out the stream's
-    shards. Which samples come depends on the number of workers, and a stream cannot be entered in the middle: a resumed
-    run should pass another seed.
+    Items are those of `TrainingSamples`. Colours and masks of other photos come from the last photos of the stream.
+    The workers divide the stream's shards among them, so the samples depend on the number of workers. A stream always
+    starts at its beginning: pass another seed when a run is resumed.
 
     Args:
-        photos: what `harmonization_data.stream_photos` returns.
+        photos: the stream that `stream_photos` returns.
         options: how samples are cut and varied.
-        seed: of the shuffling and of every choice.
-        process: number of this process, where several train: each makes choices of its own.
-        shuffle_buffer: how many photos wait in memory, undecoded, to be drawn in random order.
+        seed: of the shuffling and of every random choice.
+        process: number of this process if several train, so that each makes choices of its own.
+        shuffle_buffer: number of encoded photos in memory, from which the next one is drawn at random.
     """
 
-    def __init__(self, photos, options: SampleOptions, *, seed: int, process: int = 0, shuffle_buffer: int = 256):
+    def __init__(
+        self,
+        photos: "datasets.IterableDataset",
+        options: SampleOptions,
+        *,
+        seed: int,
+        process: int = 0,
+        shuffle_buffer: int = 256,
+    ) -> None:
         self.photos, self.options, self.seed, self.shuffle_buffer = photos, options, seed, shuffle_buffer
         self.process = process
 
@@ -223,15 +306,15 @@ class StreamedSamples(IterableDataset):
                     broken = []
             if seen == 0:  # a worker without a shard
                 return
-            if made == 0 and worker is not None and worker.num_workers > 1:  # a poor shard; the others go on
+            if made == 0 and worker is not None and worker.num_workers > 1:  # its shards are unusable; others may do
                 return
             if made == 0:
-                reason = broken[-1] if broken else "are the masks empty, or is there one photo alone?"
+                reason = broken[-1] if broken else "are the masks empty, or is there only one photo?"
                 raise InputError(f"no sample in a stream of {seen} photos; {reason}")
 
 
 def _indexes_by_category(photos: Sequence[Triplet] | Sequence[MaskedPhoto]) -> dict[str, list[int]]:
-    """Numbers of the photos of each category that has more than three."""
+    """Numbers of the photos of each category with more than three photos."""
     indexes = defaultdict(list)
     for index, photo in enumerate(photos):
         if isinstance(photo, MaskedPhoto) and photo.category:
@@ -240,7 +323,7 @@ def _indexes_by_category(photos: Sequence[Triplet] | Sequence[MaskedPhoto]) -> d
 
 
 def _cumulative_shares(photos: Sequence[Triplet] | Sequence[MaskedPhoto], balance: float) -> np.ndarray:
-    """Running sums, up to 1, of how often each photo is drawn."""
+    """Running sums, up to 1, of the probabilities of the photos."""
     sources = [photo.subset if isinstance(photo, Triplet) else photo.source for photo in photos]
     sizes = Counter(sources)
     shares = np.cumsum([sizes[source] ** -balance for source in sources])
@@ -266,7 +349,7 @@ def _recolored(
     rng: np.random.Generator,
     options: SampleOptions,
 ) -> tuple[np.ndarray, ...] | None:
-    """A crop of a photo as composite, mask and real photo; `other` gives another photo and its mask."""
+    """A crop of a photo as composite, mask and real photo, or None; `other` returns another photo and its mask."""
     real, mask = _crop([image, mask], 1, options, rng)
     if rng.random() < options.borrowed_mask:
         mask = _moved(other()[1], mask.shape, rng)
@@ -290,7 +373,7 @@ def _recolored(
 def _crop(
     images: list[np.ndarray], mask: int, options: SampleOptions, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
-    """The same random crop of several images, redrawn where it loses the foreground of image number `mask`."""
+    """The same random crop of several images, drawn again if it loses the foreground of image number `mask`."""
     height, width = images[mask].shape
     for _ in range(ATTEMPTS):
         rows, columns = (max(1, round(side * rng.uniform(*options.crop))) for side in (height, width))
@@ -302,8 +385,8 @@ def _crop(
     return tuple(_resized(np.ascontiguousarray(image[block][:, ::flip]), options.resolution) for image in images)
 
 
-def _resized(image: np.ndarray, resolution: int | None) -> np.ndarray:
-    if resolution is None:
+def _resized(image: np.ndarray, resolution: int) -> np.ndarray:
+    if not resolution:
         return image
     shrinks = min(image.shape[:2]) > resolution
     return np.asarray(
@@ -312,7 +395,7 @@ def _resized(image: np.ndarray, resolution: int | None) -> np.ndarray:
 
 
 def _moved(mask: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """A mask scaled, stretched and shifted over a canvas of `shape`, partly outside it perhaps."""
+    """A mask that is scaled, stretched, rotated and moved on a canvas of `shape`, perhaps partly beyond its edge."""
     scale = rng.uniform(0.3, 1.2) * min(shape) / max(mask.shape) * rng.uniform(0.8, 1.25, 2)
     angle = rng.uniform(-30, 30)
     transform = cv2.getRotationMatrix2D((mask.shape[1] / 2, mask.shape[0] / 2), angle, 1.0)
@@ -325,7 +408,7 @@ def _moved(mask: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -
 def varied(
     sample: Sequence[np.ndarray], rng: np.random.Generator, options: SampleOptions
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A finished sample (composite, mask, real photo) with a weaker change, or a joint one, where they are drawn."""
+    """A sample (composite, mask, real photo) with a weaker or a joint change, at random as the options say."""
     composite, mask, real = sample
     if options.weaker_change and rng.random() < options.weaker_change:
         share = float(rng.random())
@@ -336,7 +419,7 @@ def varied(
 
 
 def jointly_changed(photos: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    """The same random change of light and taste on several photos: gain per channel, gamma, saturation.
+    """Change several photos in the same random way: gain of each channel, gamma and saturation.
 
     Args:
         photos: RGB, uint8, shape (H, W, 3).
@@ -349,12 +432,12 @@ def jointly_changed(photos: Sequence[np.ndarray], rng: np.random.Generator) -> l
     curves = (np.linspace(0, 1, 256)[:, None] * gain).clip(0, 1) ** gamma * 255
     # Gray plus `saturation` times the distance from it, as one matrix for all pixels.
     matrix = saturation * np.eye(3) + (1 - saturation) * LUMINANCE
-    tables = curves[:, None].round().astype(np.uint8)  # (256, 1, 3), as OpenCV takes a table per channel
+    tables = curves[:, None].round().astype(np.uint8)  # (256, 1, 3): OpenCV's shape of one table for each channel
     return [np.asarray(cv2.transform(cv2.LUT(photo, tables), matrix)) for photo in photos]
 
 
 def _scene_change(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The whole photo as another camera, light or taste would have it."""
+    """Change a whole photo at random, as another camera, light or taste would."""
     result = image.astype(np.float32) / 255
     if rng.random() < 0.6:
         result = result * np.exp(rng.normal(0, 0.15, 3)).astype(np.float32)

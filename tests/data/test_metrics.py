@@ -4,7 +4,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from aict_hf.data.metrics import harmonization_metrics
+from aict_hf.data.metrics import harmonization_metrics, photo_metrics
 
 
 def make_pair(height=40, width=50):
@@ -65,6 +65,13 @@ def test_identical_photos_are_finite():
 def test_an_empty_mask_is_no_error():
     result, real, mask = make_pair()
     assert harmonization_metrics(result, real, mask * 0).fmse == 0
+
+
+def test_decoded_photos_are_measured_like_their_tensors():
+    result, real, mask = make_pair()
+    levels = (mask * 255).to(torch.uint8)
+    photos = (image.permute(1, 2, 0).contiguous().numpy() for image in (result, real))
+    assert photo_metrics(*photos, levels[0].numpy()) == harmonization_metrics(result, real, levels)
 
 
 def test_inputs_that_do_not_fit_are_refused():

@@ -43,6 +43,18 @@ def test_a_sample_depends_on_its_number_alone(photos):
     assert not same(TrainingSamples(photos, EVERYTHING, seed=1, length=20)[0], whole[0])
 
 
+def test_options_out_of_their_range_are_named():
+    for changes, words in (
+        ({"flip": 1.5}, "flip is 1.5; expected 0 to 1"),
+        ({"source_balance": -0.1}, "source_balance is -0.1; expected 0 to 1"),
+        ({"crop": (0.9, 0.5)}, "the smaller one first"),
+        ({"crop": (0.0, 1.0)}, "expected two numbers over 0 and up to 1"),
+        ({"resolution": -1}, "resolution is -1; expected 0 or more pixels"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            SampleOptions(**changes)
+
+
 def test_every_photo_is_drawn_once_before_any_is_again(photos):
     samples = TrainingSamples(photos, SampleOptions(resolution=16, lost_foreground=0.0), seed=0, length=12)
     names = [samples[index]["name"] for index in range(12)]
@@ -62,7 +74,7 @@ def test_photos_of_a_rare_source_come_more_often_when_balanced(photos, balance, 
     assert [later[index]["name"] for index in range(3)] == drawn[290:293]
 
 
-@pytest.mark.parametrize("resolution", [None, 24])
+@pytest.mark.parametrize("resolution", [0, 24])
 def test_samples_are_composites_of_their_real_photo(photos, resolution):
     samples = TrainingSamples(photos, SampleOptions(resolution=resolution, lost_foreground=0), seed=0, length=10)
     for index in range(10):
