@@ -79,6 +79,10 @@ def writable_folder(path: Path) -> None:
 
     Raises:
         InputError: if the folder cannot be created, or files cannot be created in it.
+    Examples:
+        >>> writable_folder(Path("out/photos"))
+        >>> Path("out/photos").is_dir()
+        True
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
