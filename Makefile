@@ -1,42 +1,49 @@
-# Everything runs in .venv, which the targets make themselves. PYTHON chooses the interpreter it is made with.
+# Each target creates the environment it needs in .venv. PYTHON is the interpreter that .venv is created with.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT := out
-# Two tests at a time, each with one thread: threads that wait for one another are slower on few cores.
+# Two test processes with one thread each: several threads in each process would slow each other down on few cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
-FORMATTED := aict_hf space training tests examples benchmarks
+FORMATTED := aict_hf space training tests examples benchmarks docs
 
-.PHONY: demo space test test-all test-browser check format bench clean
+.PHONY: help demo space test test-all test-browser docs check format bench clean
+
+help:  ## list the targets
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "%-14s%s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.demo  ## harmonize the example composite with the bundled checkpoint
 	@mkdir -p $(OUT)
 	$(BIN)/aict harmonize examples/dandelion_composite.jpg examples/dandelion_mask.png -o $(OUT)/dandelion.jpg
-	@echo "The harmonized picture: $(OUT)/dandelion.jpg (before: examples/dandelion_composite.jpg)"
+	@echo "The harmonized photo: $(OUT)/dandelion.jpg (the composite: examples/dandelion_composite.jpg)"
 
-test: $(VENV)/.dev $(VENV)/.oldest  ## the default tests: a few minutes on two CPU cores
-	$(PYTEST) -m "not slow and not gpu and not browser"
+test: $(VENV)/.dev $(VENV)/.oldest  ## run the default tests and report their coverage
+	$(PYTEST) --cov --cov-report=term -m "not slow and not gpu and not browser"
 
-test-all: $(VENV)/.dev $(VENV)/.oldest  ## slow tests too, and those that need a GPU where there is one
+test-all: $(VENV)/.dev $(VENV)/.oldest  ## run all tests except the browser's, with a GPU if there is one
 	$(PYTEST) -m "not browser"
 
-test-browser: $(VENV)/.browser  ## the Space in a real browser; takes the screenshots the README shows
+test-browser: $(VENV)/.browser  ## test the Space in a browser and take screenshots of it
 	$(BIN)/python -m pytest -m browser
 
-space: $(VENV)/.space  ## the Gradio Space on http://127.0.0.1:7860
+docs: $(VENV)/.docs  ## build the documentation into out/docs, with warnings as errors
+	$(BIN)/python -m sphinx -W --keep-going -q -d $(OUT)/doctrees docs $(OUT)/docs
+	@echo "The documentation: $(OUT)/docs/index.html"
+
+space: $(VENV)/.space  ## start the Gradio Space on http://127.0.0.1:7860
 	$(BIN)/python space/app.py
 
-check: $(VENV)/.dev  ## lint and types
+check: $(VENV)/.dev  ## check format, lint and types
 	$(BIN)/ruff format --check $(FORMATTED)
 	$(BIN)/ruff check $(FORMATTED)
 	$(BIN)/mypy
 
-format: $(VENV)/.dev
+format: $(VENV)/.dev  ## format the code and fix what ruff can fix
 	$(BIN)/ruff format $(FORMATTED)
 	$(BIN)/ruff check --fix $(FORMATTED)
 
-bench: $(VENV)/.dev  ## the figures of benchmarks/RESULTS.md
+bench: $(VENV)/.dev  ## measure the figures of benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/bench_harmonize.py
 	$(BIN)/python benchmarks/bench_training.py
 	$(BIN)/python benchmarks/bench_lut.py --sizes 2048x2048 5120x2880 --dtypes uint8 --maps 64 \
@@ -48,7 +55,7 @@ bench: $(VENV)/.dev  ## the figures of benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/bench_augment.py
 	$(BIN)/python benchmarks/bench_space.py
 
-clean:
+clean:  ## delete .venv and out
 	rm -rf $(VENV) $(OUT)
 
 $(VENV)/.torch: constraints.txt
@@ -64,11 +71,16 @@ $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@
 
+# The API reference imports every module, so it needs all extras.
+$(VENV)/.docs: $(VENV)/.dev
+	$(PIP) install --quiet -c constraints.txt -e ".[dev,docs]"
+	@touch $@
+
 $(VENV)/.space: $(VENV)/.torch pyproject.toml
 	$(PIP) install --quiet -c constraints.txt -e ".[16bit,compositing,numba,space]"
 	@touch $@
 
-# Debian's chromium, where it is or can be had (as root); elsewhere the one that Playwright brings.
+# Debian's chromium if it is installed or root can install it, else the one that Playwright downloads.
 $(VENV)/.browser: $(VENV)/.dev
 	$(PIP) install --quiet -c constraints.txt -e ".[dev,browser]"
 	command -v chromium >/dev/null || (apt-get -qq update && apt-get -qq install -y chromium) \

@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def run(script, *arguments):
     command = [sys.executable, EXAMPLES / script, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()
 

@@ -1,4 +1,7 @@
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -45,3 +48,40 @@ def test_unwritable_places_are_named(tmp_path, manager):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file/out: cannot be written"), manager(tmp_path / "file" / "out"):
         pass
+
+
+def write(manager, path):
+    with manager(path) as partial:
+        if partial.is_dir():
+            (partial / "photos").mkdir()
+            (partial / "weights").touch(0o600)  # as safetensors creates its files
+        else:
+            partial.unlink()
+            partial.touch(0o600)
+
+
+@pytest.mark.parametrize("manager", [atomic_file, atomic_folder])
+def test_threads_neither_change_nor_miss_the_umask(tmp_path, monkeypatch, manager):
+    """Reading the umask means setting it, and between the two calls another thread reads the wrong one."""
+    umask = os.umask
+    meeting = threading.Barrier(2)
+
+    def interleaved_umask(mask):
+        before = umask(mask)
+        with suppress(threading.BrokenBarrierError):
+            meeting.wait(timeout=2)
+        return before
+
+    original = umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", interleaved_umask)
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(write, [manager] * 2, [tmp_path / "a", tmp_path / "b"]))
+        assert umask(0o027) == 0o027
+    finally:
+        umask(original)
+    written = [*tmp_path.iterdir(), *tmp_path.glob("*/*")]
+    modes = {path.name: path.stat().st_mode & 0o777 for path in written}
+    top = 0o640 if manager is atomic_file else 0o750
+    inside = {"photos": 0o750, "weights": 0o640} if manager is atomic_folder else {}
+    assert modes == {"a": top, "b": top, **inside}
