@@ -6,6 +6,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # at the top it needs torchvision in 5.17
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .harmonize.harmonizer import Harmonizer
 from .model.configuration_aict import AICTConfig
 from .model.image_processing_aict import AICTImageProcessor
 from .model.lut import apply_luts
@@ -33,6 +34,7 @@ __all__ = [
     "AICTImageProcessor",
     "AICTModel",
     "AICTOutput",
+    "Harmonizer",
     "ImageHarmonizationPipeline",
     "apply_luts",
     "foreground_mse",
