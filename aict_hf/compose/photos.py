@@ -12,7 +12,16 @@ from .paste import paste
 
 
 def paste_photo(
-    cutout: ImageFile, alpha: Any, background: ImageFile, *, position: tuple[float, float], **options: Any
+    cutout: ImageFile,
+    alpha: Any,
+    background: ImageFile,
+    *,
+    position: tuple[float, float],
+    scale: float = 1.0,
+    rotation: float = 0.0,
+    flip: bool = False,
+    feather: float = 0.0,
+    decontaminate: bool = False,
 ) -> tuple[ImageFile, np.ndarray]:
     """Paste a cut-out into a photo, in the photo's colour profile.
 
@@ -20,8 +29,7 @@ def paste_photo(
         cutout: what to paste. Its colours are converted to the background's profile.
         alpha: its opacity, as for `paste`, or None if `cutout` has an alpha channel.
         background: the photo to paste into.
-        position: as for `paste`.
-        options: `scale`, `rotation`, `flip`, `feather` and `decontaminate`, as for `paste`.
+        position, scale, rotation, flip, feather, decontaminate: as for `paste`.
     Returns:
         the composite with the background's size, profile and EXIF, and the mask of what was pasted, uint8, (H, W).
     Raises:
@@ -29,7 +37,17 @@ def paste_photo(
         ValueError, InputError: for the reasons of `paste`.
     """
     profile = background.rgb_profile
-    composite = paste(in_profile(cutout, profile), alpha, background.pixels, position=position, **options)
+    composite = paste(
+        in_profile(cutout, profile),
+        alpha,
+        background.pixels,
+        position=position,
+        scale=scale,
+        rotation=rotation,
+        flip=flip,
+        feather=feather,
+        decontaminate=decontaminate,
+    )
     if composite.box is None:
         raise NothingPastedError(background.size)
     pixels = composite.image if composite.image.dtype == np.uint16 else Image.fromarray(composite.image)
