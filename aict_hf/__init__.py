@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ._registration import install as _install_registration
 
 if TYPE_CHECKING:
+    from .harmonize.harmonizer import Harmonizer
     from .model.configuration_aict import AICTConfig
     from .model.image_processing_aict import AICTImageProcessor
     from .model.losses_aict import foreground_mse, harmonization_loss
@@ -24,6 +25,7 @@ else:
         "AICTModel": "model.modeling_aict",
         "AICTOutput": "model.modeling_aict",
         "DEFAULT_CHECKPOINT": "pretrained",
+        "Harmonizer": "harmonize.harmonizer",
         "ImageHarmonizationPipeline": "model.pipeline_aict",
         "apply_luts": "model.lut",
         "foreground_mse": "model.losses_aict",
@@ -49,6 +51,7 @@ __all__ = [
     "AICTImageProcessor",
     "AICTModel",
     "AICTOutput",
+    "Harmonizer",
     "ImageHarmonizationPipeline",
     "apply_luts",
     "foreground_mse",

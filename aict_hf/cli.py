@@ -1,18 +1,24 @@
-"""The `aict` command."""
+"""The `aict` command: it parses options, calls the library and prints the outcome."""
 
 import json
 import signal
 import sys
-from enum import Enum
 from logging import CRITICAL
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
 from .augment.options import AugmentJob, CopyPasteOptions, DatasetFormat
-from .errors import InputError, one_line
+from .errors import InputError, NothingPastedError, TooLargeError, one_line
+from .export.options import ExportFormat, StoredDtype
 from .files.images import DEFAULT_MAX_MEGAPIXELS
+from .harmonize.options import ComposeOptions, HarmonizeOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from .harmonize.files import Job
 
 app = typer.Typer(
     help="High-resolution image harmonization: fit the colours of a pasted object to the photo around it.",
@@ -21,122 +27,115 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
-class StoredDtype(str, Enum):
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
+Engine = Literal["local", "ray"]
 
 
-class Engine(str, Enum):
-    local = "local"
-    ray = "ray"
-
-
-class ExportFormat(str, Enum):
-    hub = "hub"
-    onnx = "onnx"
-    torch = "torch"
-
-
-# What several commands take.
+# Arguments and options of several commands.
 MaskArgument = Annotated[
     Path | None,
-    typer.Argument(help="Its foreground mask, white on black. Left out, the composite's alpha is the mask."),
+    typer.Argument(help="The foreground mask, white on black. If left out, the composite's alpha channel is the mask."),
+]
+MasksOption = Annotated[
+    Path | None, typer.Option(help="The folder of masks, if COMPOSITE is a folder.", show_default=False)
 ]
 ModelOption = Annotated[
     str | None,
     typer.Option(help="A bundled checkpoint's name, a folder or a Hub repository.", show_default="bundled"),
 ]
-DeviceOption = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...", show_default="cuda where there is one")
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...", show_default="cuda if available")]
+EngineOption = Annotated[
+    Engine, typer.Option(help="Where the work is done. Ray also runs on a cluster (an extra: aict_hf[augment,ray]).")
 ]
-EngineOption = Annotated[Engine, typer.Option(help="Ray runs on a cluster too (an extra: aict_hf[augment,ray]).")]
-GpusOption = Annotated[float, typer.Option(min=0, help="With Ray: the share of a GPU that each worker has.")]
+GpusOption = Annotated[float, typer.Option(min=0, help="With Ray: share of a GPU for each worker.")]
 NaiveOption = Annotated[bool, typer.Option("--naive", help="Paste without harmonizing, as a baseline.")]
+StrengthOption = Annotated[float, typer.Option(min=0, max=1, help="Share of the colour change to apply.")]
 MaxMegapixelsOption = Annotated[float, typer.Option(min=0, help="Refuse larger images.")]
 
 
 @app.command()
 def harmonize(
-    composite: Annotated[Path, typer.Argument(help="The photo with the pasted foreground, or a folder of them.")],
+    composite: Annotated[Path, typer.Argument(help="A photo with a pasted foreground, or a folder of them.")],
     mask: MaskArgument = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file (or folder) to write.", show_default=False)
     ] = None,
-    masks: Annotated[Path | None, typer.Option(help="The folder of masks, with a folder of composites.")] = None,
-    strength: Annotated[float, typer.Option(min=0, max=1, help="Share of the change to apply.")] = 1.0,
+    masks: MasksOption = None,
+    strength: StrengthOption = HarmonizeOptions.strength,
     invert_mask: Annotated[
         bool, typer.Option("--invert-mask", help="Fit the background to the foreground instead.")
-    ] = False,
+    ] = HarmonizeOptions.invert_mask,
     model: ModelOption = None,
     device: DeviceOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Composites of a folder that are worked on at once.")] = 4,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write outputs of a folder again that exist already.")
-    ] = False,
-    max_megapixels: MaxMegapixelsOption = DEFAULT_MAX_MEGAPIXELS,
-    engine: EngineOption = Engine.local,
-    workers: Annotated[int, typer.Option(min=1, help="With Ray: how many networks work on a folder.")] = 1,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="With a folder: number of composites in one run of the network.")
+    ] = HarmonizeOptions.batch_size,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="With a folder: replace outputs that exist.")] = False,
+    max_megapixels: MaxMegapixelsOption = HarmonizeOptions.max_megapixels,
+    engine: EngineOption = "local",
+    workers: Annotated[int, typer.Option(min=1, help="With Ray: number of networks that share a folder.")] = 1,
     gpus_per_worker: GpusOption = 0.0,
     report: Annotated[
         Path | None,
         typer.Option(help="Write a CSV with size, mask area, disharmony and time of each file.", show_default=False),
     ] = None,
 ) -> None:
-    """Harmonize one composite, or a folder of them (finished ones are skipped, so it can be resumed)."""
-    from .harmonize.files import Job, check_output, find_jobs, harmonize_files, write_report
-    from .pretrained import load_checkpoint
+    """Harmonize one composite or a folder of composites.
+
+    Existing outputs of a folder are skipped. Run the same command again to resume an interrupted run and retry failed
+    images.
+    """
+    from .harmonize.files import check_output, harmonize_files, write_report
 
     if output is None:
         raise InputError("--output is missing; say where to write with -o")
     if report is not None:
         _check_table(report)
+    jobs, failures = _find_jobs(composite, mask, masks, output)
     if composite.is_dir():
-        if masks is None or mask is not None:
-            raise InputError(f"{composite}: is a folder; give the folder of its masks with --masks")
-        jobs, failures = find_jobs(composite, masks, output)
         for folder in (composite, masks):
-            if output.exists() and output.samefile(folder):
+            if folder is not None and output.exists() and output.samefile(folder):
                 raise InputError(f"{output}: is one of the inputs; choose another folder, so that nothing is lost")
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{output}: cannot be made a folder ({error.strerror})") from error
     else:
-        if masks is not None:
-            raise InputError("--masks goes with a folder of composites; give the one mask as the second argument")
-        if not composite.exists():
-            raise InputError(f"{composite}: no such file; check the path")
-        jobs, failures = [Job(composite, mask, output)], []
         check_output(jobs[0])
-
-    if engine == Engine.local and (workers > 1 or gpus_per_worker):
+    if engine == "local" and (workers > 1 or gpus_per_worker):
         raise InputError("--workers and --gpus-per-worker go with --engine ray")
-    options: dict[str, Any] = {
-        "strength": strength,
-        "invert_mask": invert_mask,
-        "batch_size": batch_size,
-        "max_megapixels": max_megapixels,
-        "skip_existing": composite.is_dir() and not overwrite,
-        "measure": report is not None,
-        "warn": lambda message: _say(f"warning: {message}"),
-        "progress": sys.stderr.isatty(),
-    }
+    options = HarmonizeOptions(
+        strength=strength,
+        invert_mask=invert_mask,
+        batch_size=batch_size,
+        max_megapixels=max_megapixels,
+        skip_existing=composite.is_dir() and not overwrite,
+        measure=report is not None,
+    )
+    progress = sys.stderr.isatty()
     try:
-        if engine == Engine.ray:
+        if engine == "ray":
             from .ray_engine import harmonize_with_ray
 
-            options |= {"workers": workers, "gpus_per_worker": gpus_per_worker}
-            done = harmonize_with_ray(jobs, model, device=_worker_device(device, gpus_per_worker), **options)
+            done = harmonize_with_ray(
+                jobs,
+                model,
+                options,
+                device=_worker_device(device, gpus_per_worker),
+                workers=workers,
+                gpus_per_worker=gpus_per_worker,
+                warn=_warn,
+                progress=progress,
+            )
         else:
-            done = harmonize_files(jobs, *load_checkpoint(model, device=_device(device)), **options)
+            from .harmonize.harmonizer import Harmonizer
+
+            harmonizer = Harmonizer.from_pretrained(model, device=_device(device))
+            done = harmonize_files(jobs, harmonizer, options, warn=_warn, progress=progress)
     except KeyboardInterrupt:
-        _say("interrupted; run the same command again to go on")
+        _say("interrupted; run the same command again to resume")
         raise typer.Exit(130) from None
     failures += done.failures
-    for failure in failures:
-        _say(f"error: {failure}")
+    _say_failures(failures)
     if composite.is_dir():
         _say(f"{done.written} written, {done.skipped} skipped as finished, {len(failures)} failed")
     if report is not None:
@@ -149,135 +148,102 @@ def harmonize(
 
 @app.command()
 def score(
-    composite: Annotated[Path, typer.Argument(help="A composite, or a folder of them.")],
+    composite: Annotated[Path, typer.Argument(help="A composite, or a folder of composites.")],
     mask: MaskArgument = None,
-    masks: Annotated[Path | None, typer.Option(help="The folder of masks, with a folder of composites.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a CSV too.", show_default=False)] = None,
+    masks: MasksOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the scores to a CSV.", show_default=False)
+    ] = None,
     model: ModelOption = None,
     device: DeviceOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Composites that are worked on at once.")] = 4,
-    max_megapixels: MaxMegapixelsOption = DEFAULT_MAX_MEGAPIXELS,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Number of composites in one run of the network.")
+    ] = HarmonizeOptions.batch_size,
+    max_megapixels: MaxMegapixelsOption = HarmonizeOptions.max_megapixels,
 ) -> None:
     """List composites by how badly their foreground's colours fit, the worst first.
 
-    The figure is the mean CIEDE2000 between the foreground and its harmonized colours: 0 fits, 5 is plain to see.
+    The score is the mean CIEDE2000 between the foreground and its harmonized colours: 0 fits, 5 is plain to see.
     """
-    from .harmonize.files import Job, find_jobs, harmonize_files, write_report
-    from .pretrained import load_checkpoint
+    from .harmonize.files import harmonize_files, write_report
+    from .harmonize.harmonizer import Harmonizer
 
     if output is not None:
         _check_table(output)
-    if composite.is_dir():
-        if masks is None or mask is not None:
-            raise InputError(f"{composite}: is a folder; give the folder of its masks with --masks")
-        jobs, failures = find_jobs(composite, masks, None)
-    elif masks is not None:
-        raise InputError("--masks goes with a folder of composites; give the one mask as the second argument")
-    elif not composite.exists():
-        raise InputError(f"{composite}: no such file; check the path")
-    else:
-        jobs, failures = [Job(composite, mask, None)], []
+    jobs, failures = _find_jobs(composite, mask, masks, None)
+    options = HarmonizeOptions(batch_size=batch_size, max_megapixels=max_megapixels, measure=True)
     try:
-        done = harmonize_files(
-            jobs,
-            *load_checkpoint(model, device=_device(device)),
-            batch_size=batch_size,
-            max_megapixels=max_megapixels,
-            measure=True,
-            warn=lambda message: _say(f"warning: {message}"),
-            progress=sys.stderr.isatty(),
-        )
+        harmonizer = Harmonizer.from_pretrained(model, device=_device(device))
+        done = harmonize_files(jobs, harmonizer, options, warn=_warn, progress=sys.stderr.isatty())
     except KeyboardInterrupt:
         _say("interrupted; no scores were written")
         raise typer.Exit(130) from None
-    ranked = sorted(done.files, key=lambda file: -1.0 if file.disharmony is None else file.disharmony, reverse=True)
+    ranked = done.worst_first()
     for file in ranked:
         if file.disharmony is not None:
             typer.echo(f"{file.disharmony:6.2f}  {file.composite}")
     if output is not None:
         write_report(output, ranked)
     failures += done.failures
-    for failure in failures:
-        _say(f"error: {failure}")
+    _say_failures(failures)
     if failures:
         raise typer.Exit(1)
 
 
 @app.command()
 def compose(
-    foreground: Annotated[Path, typer.Argument(help="What to paste: a cut-out with an alpha channel, or a photo.")],
+    cutout: Annotated[Path, typer.Argument(help="What to paste: a cut-out with an alpha channel, or a photo.")],
     background: Annotated[Path, typer.Argument(help="The photo to paste it into.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write.", show_default=False)
     ] = None,
-    mask: Annotated[Path | None, typer.Option(help="The foreground's mask, where its alpha is none.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="The mask of what to paste, if it has no alpha channel.", show_default=False)
+    ] = None,
     position: Annotated[
         str | None,
         typer.Option(metavar="X,Y", help="Where its centre goes, in pixels.", show_default="the photo's centre"),
     ] = None,
-    scale: Annotated[float, typer.Option(help="Its magnification.")] = 1.0,
-    rotation: Annotated[float, typer.Option(help="Degrees, counterclockwise.")] = 0.0,
-    flip: Annotated[bool, typer.Option("--flip", help="Mirror it, before rotating.")] = False,
-    feather: Annotated[float, typer.Option(min=0, help="Width of a soft edge, in pixels.")] = 0.0,
+    scale: Annotated[float, typer.Option(help="Its magnification.")] = ComposeOptions.scale,
+    rotation: Annotated[float, typer.Option(help="Degrees, counterclockwise.")] = ComposeOptions.rotation,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Mirror it left to right, before rotating.")
+    ] = ComposeOptions.flip,
+    feather: Annotated[float, typer.Option(min=0, help="Width of a soft edge, in pixels.")] = ComposeOptions.feather,
     decontaminate: Annotated[
         bool, typer.Option("--decontaminate", help="Take its old background out of translucent edges.")
-    ] = False,
-    strength: Annotated[float, typer.Option(min=0, max=1, help="Share of the change to apply.")] = 1.0,
+    ] = ComposeOptions.decontaminate,
+    strength: StrengthOption = ComposeOptions.strength,
     naive: NaiveOption = False,
-    mask_out: Annotated[Path | None, typer.Option(help="Write the mask of what was pasted here.")] = None,
+    mask_out: Annotated[
+        Path | None, typer.Option(help="Write the mask of what was pasted to this file.", show_default=False)
+    ] = None,
     model: ModelOption = None,
     device: DeviceOption = None,
-    max_megapixels: MaxMegapixelsOption = DEFAULT_MAX_MEGAPIXELS,
+    max_megapixels: MaxMegapixelsOption = ComposeOptions.max_megapixels,
 ) -> None:
-    """Paste a foreground into a photo, harmonized. What hangs over the border is cut off."""
-    from dataclasses import replace
-
-    import numpy as np
-    import torch
-    from PIL import Image
-
-    from .compose.paste import paste
-    from .files.images import ImageFile, in_profile, read_image, write_image
-    from .harmonize.files import Job, check_output
-    from .pretrained import load_checkpoint
+    """Paste a cut-out into a photo, harmonized. Parts that hang over the border are cut off."""
+    from .harmonize.compose_files import compose_files
+    from .harmonize.harmonizer import Harmonizer
 
     if output is None:
         raise InputError("--output is missing; say where to write with -o")
-    if mask_out is not None and mask_out.absolute() == output.absolute():
-        raise InputError(f"{output}: is given for the picture and for the mask; choose two names")
-    for written in (output, mask_out):
-        if written is not None:
-            check_output(Job(background, foreground, written))
-            check_output(Job(background, mask, written))
-    cutout = read_image(foreground, max_megapixels=max_megapixels)
-    alpha = None if mask is None else read_image(mask, max_megapixels=max_megapixels).pixels
-    photo = read_image(background, max_megapixels=max_megapixels)
-    x, y = _numbers(position, "--position", float) if position else (photo.size[0] / 2, photo.size[1] / 2)
-    placement = {"position": (x, y), "scale": scale, "rotation": rotation, "flip": flip}
+    options = ComposeOptions(
+        position=_numbers(position, "--position", float) if position else None,
+        scale=scale,
+        rotation=rotation,
+        flip=flip,
+        feather=feather,
+        decontaminate=decontaminate,
+        strength=strength,
+        max_megapixels=max_megapixels,
+    )
+    harmonizer = None if naive else Harmonizer.from_pretrained(model, device=_device(device))
     try:
-        pasted = paste(
-            in_profile(cutout, photo.rgb_profile),
-            alpha,
-            photo.pixels,
-            **placement,  # type: ignore[arg-type]
-            feather=feather,
-            decontaminate=decontaminate,
-        )
-    except ValueError as error:
-        raise InputError(f"{mask or foreground}: {error}") from error
-    if pasted.box is None:
-        raise InputError(f"{foreground}: nothing of it lies in the photo; is --position within {photo.size}?")
-    image = pasted.image
-    if not naive:
-        loaded_model, processor = load_checkpoint(model, device=_device(device))
-        with torch.inference_mode():
-            inputs = processor(image, pasted.mask, return_tensors="pt").to(loaded_model.device)
-            outputs = loaded_model(**inputs, return_harmonized=False)
-        image = processor.post_process_harmonization(outputs, image, pasted.mask, strength)[0]
-    pixels = image if image.dtype == np.uint16 else Image.fromarray(image)
-    write_image(output, replace(photo, pixels=pixels, icc_profile=photo.rgb_profile))
-    if mask_out is not None:
-        write_image(mask_out, ImageFile(Image.fromarray(pasted.mask)))
+        compose_files(cutout, mask, background, output, harmonizer, options, mask_output=mask_out)
+    except NothingPastedError as error:
+        reason = f"nothing of it lies in the photo; is --position within {error.size}?"
+        raise InputError(f"{cutout}: {reason}") from error
 
 
 def _range(low: float, high: float) -> str:
@@ -295,13 +261,18 @@ def augment(
     cutouts: Annotated[
         list[Path] | None,
         typer.Option(
+            "--foregrounds",
             help="Objects to paste: photo pools with metadata.csv, folders of cut-outs, or one COCO JSON file.",
             show_default="the dataset's own objects",
         ),
     ] = None,
     cutout_images: Annotated[
         Path | None,
-        typer.Option(help="Folder of the images of a COCO file of cut-outs.", show_default="next to the file"),
+        typer.Option(
+            "--foreground-images",
+            help="Folder of the images of a COCO file of cut-outs.",
+            show_default="next to the file",
+        ),
     ] = None,
     category: Annotated[
         str | None, typer.Option(help="Category of cut-outs that have no other.", show_default=False)
@@ -346,7 +317,7 @@ def augment(
     block_size: Annotated[
         int, typer.Option(min=1, help="Images per shard. An interrupted run resumes after the last full block.")
     ] = AugmentJob.block_size,
-    engine: EngineOption = Engine.local,
+    engine: EngineOption = "local",
     gpus_per_worker: GpusOption = 0.0,
 ) -> None:
     """Paste harmonized objects into the images of a dataset and update its annotations.
@@ -355,7 +326,7 @@ def augment(
     """
     from .augment.files import augment_files
 
-    if engine == Engine.local and gpus_per_worker:
+    if engine == "local" and gpus_per_worker:
         raise InputError("--gpus-per-worker goes with --engine ray")
     job = AugmentJob(
         str(source),
@@ -379,11 +350,11 @@ def augment(
         copies=copies,
         keep_originals=keep_originals,
         checkpoint=model,
-        device=_worker_device(device, gpus_per_worker) if engine == Engine.ray else str(_device(device)),
+        device=_worker_device(device, gpus_per_worker) if engine == "ray" else str(_device(device)),
         block_size=block_size,
     )
     try:
-        if engine == Engine.ray:
+        if engine == "ray":
             from .ray_engine import augment_with_ray
 
             report = augment_with_ray(
@@ -407,16 +378,15 @@ def augment(
 
 @app.command()
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="The authors' .pth file (or safetensors under their names).")],
+    checkpoint: Annotated[Path, typer.Argument(help="The authors' .pth file, or safetensors with the same names.")],
     out_dir: Annotated[Path, typer.Argument(help="The folder to write.")],
     config: Annotated[
-        Path | None, typer.Option(help="JSON with AICTConfig fields, where the network is not the paper's.")
+        Path | None,
+        typer.Option(help="JSON with fields of AICTConfig, if the network is not the paper's.", show_default=False),
     ] = None,
-    dtype: Annotated[StoredDtype, typer.Option(help="How the weights are stored; they load as float32.")] = (
-        StoredDtype.float32
-    ),
+    dtype: Annotated[StoredDtype, typer.Option(help="Type of the stored weights. They load as float32.")] = "float32",
 ) -> None:
-    """Convert the authors' checkpoint to a folder that from_pretrained loads."""
+    """Convert a checkpoint of the authors to a folder that from_pretrained loads."""
     from huggingface_hub.errors import StrictDataclassError
 
     from .export.converter import convert_checkpoint
@@ -432,7 +402,7 @@ def convert(
             aict_config = AICTConfig(**fields)
         except (OSError, ValueError, TypeError, StrictDataclassError) as error:
             raise InputError(f"{config}: is no AICT configuration ({one_line(error)})") from error
-    convert_checkpoint(checkpoint, out_dir, config=aict_config, dtype=dtype.value)
+    convert_checkpoint(checkpoint, out_dir, config=aict_config, dtype=dtype)
     typer.echo(f"wrote {out_dir}")
 
 
@@ -442,21 +412,24 @@ def export(
     out_dir: Annotated[Path, typer.Argument(help="The folder to write.")],
     format: Annotated[
         ExportFormat, typer.Option(help="A model repository, or graphs for onnxruntime or torch.export.")
-    ] = ExportFormat.hub,
+    ] = "hub",
     dtype: Annotated[
-        StoredDtype | None, typer.Option(help="How a repository's weights are stored.", show_default="as they are")
+        StoredDtype | None,
+        typer.Option(help="Type of a repository's stored weights.", show_default="the checkpoint's"),
     ] = None,
-    push: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Upload the repository to the Hub.")] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="Upload the repository to the Hub.", show_default=False)
+    ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new Hub repository private.")] = False,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of committing.")] = False,
 ) -> None:
     """Write a complete model repository for the Hub, or graphs that run without this package."""
-    if format != ExportFormat.hub:
+    if format != "hub":
         if push is not None or private or create_pr or dtype is not None:
             raise InputError("--push, --private, --create-pr and --dtype go with a model repository (--format hub)")
         from .export.graphs import export_graphs
 
-        export_graphs(checkpoint, out_dir, format=format.value)
+        export_graphs(checkpoint, out_dir, format=format)
         typer.echo(f"wrote {out_dir}")
         return
     from .export.hub import export_repository, push_repository
@@ -465,7 +438,7 @@ def export(
         raise InputError("--private and --create-pr go with --push ORG/NAME")
     if private and create_pr:
         raise InputError("--private is for a new repository, --create-pr for one that exists; give one of them")
-    export_repository(checkpoint, out_dir, dtype=None if dtype is None else dtype.value)
+    export_repository(checkpoint, out_dir, dtype=dtype)
     typer.echo(f"wrote {out_dir}")
     if push is not None:
         typer.echo(f"uploaded {push_repository(out_dir, push, private=private, create_pr=create_pr)}")
@@ -482,41 +455,22 @@ def lut(
     model: ModelOption = None,
     max_megapixels: MaxMegapixelsOption = DEFAULT_MAX_MEGAPIXELS,
 ) -> None:
-    """Write the foreground's mean colour transform as a .cube LUT, for Photoshop, DaVinci or ffmpeg."""
-    import torch
-
-    from .export.color_cube import cube_error, mean_curves, write_cube
-    from .files.images import read_image
-    from .model.image_processing_aict import photo_tensors
-    from .pretrained import load_checkpoint
+    """Write the foreground's mean colour transform as a .cube LUT for Photoshop, DaVinci or ffmpeg."""
+    from .export.color_cube import export_cube
+    from .harmonize.harmonizer import Harmonizer
 
     if output is None or output.suffix.lower() != ".cube":
         raise InputError("--output is missing or no .cube file; say where to write with -o look.cube")
-    photo = read_image(composite, max_megapixels=max_megapixels).pixels
-    foreground = None if mask is None else read_image(mask, max_megapixels=max_megapixels).pixels
-    loaded_model, processor = load_checkpoint(model)
-    try:
-        image, weight = photo_tensors(photo, foreground)
-        with torch.inference_mode():
-            inputs = processor(photo, foreground, return_tensors="pt")
-            outputs = loaded_model(**inputs, return_harmonized=False)
-            if weight.any() and not inputs["mask"].any():
-                side = inputs["mask"].shape[-1]
-                raise ValueError(f"the foreground is too small to show in the network's {side} x {side} copy")
-            curves = mean_curves(inputs["mask"][0], outputs.knots, outputs.color_lut, size=size)
-            distance, change = cube_error(image, weight, outputs.knots, outputs.color_lut, curves)
-    except ValueError as error:
-        raise InputError(f"{mask or composite}: {error}") from error
-    write_cube(output, curves, title=f"AICT, {composite.stem}")
-    share = f", {distance / change:.1%} of the change" if change else ""
-    typer.echo(
-        f"wrote {output}: on this photo it differs from the full result by fMSE {distance:.1f}{share} ({change:.1f})"
-    )
+    harmonizer = Harmonizer.from_pretrained(model)
+    loss = export_cube(composite, mask, output, harmonizer, size=size, max_megapixels=max_megapixels)
+    share = f", {loss.distance / loss.change:.1%} of the change" if loss.change else ""
+    figures = f"fMSE {loss.distance:.1f}{share} ({loss.change:.1f})"
+    typer.echo(f"wrote {output}: on this photo it differs from the full result by {figures}")
 
 
 @app.command()
 def info() -> None:
-    """Versions, device and bundled checkpoints."""
+    """Print versions, device and bundled checkpoints."""
     import platform
     from importlib import metadata
 
@@ -541,22 +495,40 @@ def info() -> None:
 
 
 def main() -> None:
-    """Run the command; bad input ends in one line on stderr and exit code 1, without a traceback."""
+    """Run the command. Bad input ends in one line on stderr and exit code 1, without a traceback."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # a flash of "Loading weights" tells nobody anything
+    logging.disable_progress_bar()  # "Loading weights" is over in a moment
     for library in (logging, hub_logging):
-        library.set_verbosity(CRITICAL)  # what goes wrong is said once, by us
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are cleared away
+        library.set_verbosity(CRITICAL)  # errors are printed once, by this function
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the exception clears temporary files away
     try:
         app()
     except InputError as error:
-        _say(f"error: {error}")
+        _say_failures([error])
         sys.exit(1)
 
 
-def _device(name: str | None):
+def _find_jobs(
+    composite: Path, mask: Path | None, masks: Path | None, output: Path | None
+) -> tuple[list["Job"], list[InputError]]:
+    """The job of one composite, or the jobs of a folder and an error for each composite without one."""
+    from .harmonize.files import Job, find_jobs
+
+    if composite.is_dir():
+        if masks is None or mask is not None:
+            raise InputError(f"{composite}: is a folder; give the folder of its masks with --masks")
+        jobs, unpaired = find_jobs(composite, masks, output)
+        return jobs, list(unpaired)
+    if masks is not None:
+        raise InputError("--masks goes with a folder of composites; give the one mask as the second argument")
+    if not composite.exists():
+        raise InputError(f"{composite}: no such file; check the path")
+    return [Job(composite, mask, output)], []
+
+
+def _device(name: str | None) -> "torch.device":
     import torch
 
     if name is None:
@@ -571,7 +543,7 @@ def _device(name: str | None):
 
 
 def _check_table(path: Path) -> None:
-    """Refuse the name of a table before the work whose figures it is to hold."""
+    """Check the name of a table before the work starts."""
     if path.suffix.lower() != ".csv":
         raise InputError(f"{path}: is no name of a table; expected one that ends in .csv")
     if path.is_dir() or not path.parent.is_dir():
@@ -579,7 +551,7 @@ def _check_table(path: Path) -> None:
 
 
 def _worker_device(name: str | None, gpus_per_worker: float) -> str:
-    """Where the networks of a cluster run, whose machines may have what this one lacks."""
+    """The device of Ray's workers, whose machines may have GPUs that this one lacks."""
     return name or ("cuda" if gpus_per_worker else "cpu")
 
 
@@ -592,6 +564,17 @@ def _numbers(text: str, option: str, kind: type[Number]) -> tuple[Number, Number
     except ValueError as error:
         raise InputError(f"{option} is {text!r}; expected two numbers with a comma between them") from error
     return first, second
+
+
+def _warn(message: str) -> None:
+    _say(f"warning: {message}")
+
+
+def _say_failures(failures: list[InputError]) -> None:
+    """Print errors, with advice in terms of the command's options."""
+    for failure in failures:
+        advice = "; raise --max-megapixels if you trust the file" if isinstance(failure, TooLargeError) else ""
+        _say(f"error: {failure.problem if isinstance(failure, TooLargeError) else failure}{advice}")
 
 
 def _say(message: str) -> None:

@@ -1,13 +1,69 @@
-"""What a user gave and this package cannot use."""
+"""Exceptions for input that this package cannot use."""
+
+import os
+from pathlib import Path
 
 
 class InputError(ValueError):
-    """Bad input: says what was expected, what came and what to do. The command line prints it as its one line."""
+    """Bad input. The message says what was expected, what came and what to do, on one line."""
+
+
+class TooLargeError(InputError):
+    """An image over the limit of pixels.
+
+    Attributes:
+        path: the file.
+        size: its width and height in pixels.
+        limit: the limit in megapixels.
+    """
+
+    def __init__(self, path: str | os.PathLike, size: tuple[int, int], limit: float) -> None:
+        super().__init__(path, size, limit)
+        self.path, self.size, self.limit = path, size, limit
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without advice."""
+        return f"{self.path}: has {self.size[0]} x {self.size[1]} pixels, over the limit of {self.limit:g} megapixels"
+
+    def __str__(self) -> str:
+        return f"{self.problem}; raise max_megapixels if you trust the file"
+
+
+class NothingPastedError(InputError):
+    """A foreground that lies outside the background it was pasted onto.
+
+    Attributes:
+        size: the background's width and height in pixels.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__(size)
+        self.size = size
+
+    def __str__(self) -> str:
+        return f"the foreground lies outside the background of {self.size[0]} x {self.size[1]} pixels; move it"
+
+
+class UnpairedError(InputError):
+    """A composite of a folder that cannot be harmonized for its name.
+
+    Attributes:
+        path: the composite.
+        reason: why: it has no mask, several masks, or the output of another composite.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, without line breaks: libraries wrap theirs for the terminal."""
+    """The message of an exception without line breaks, which libraries add for the terminal."""
     return " ".join(str(error).split())
 
 
-__all__ = ["InputError", "one_line"]
+__all__ = ["InputError", "NothingPastedError", "TooLargeError", "UnpairedError", "one_line"]

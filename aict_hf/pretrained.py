@@ -1,4 +1,4 @@
-"""The checkpoints that come with the package, and loading any checkpoint whole or not at all."""
+"""The checkpoints of the package, and loading of any checkpoint."""
 
 import os
 from pathlib import Path
@@ -16,34 +16,36 @@ DEFAULT_CHECKPOINT = str(_BUNDLE / "aict-small")
 
 
 def bundled_checkpoints() -> dict[str, Path]:
-    """Name and folder of every checkpoint that comes with the package."""
+    """Name and folder of every bundled checkpoint."""
     return {folder.name: folder for folder in sorted(_BUNDLE.iterdir()) if (folder / "config.json").is_file()}
 
 
 def checkpoint_location(name: str | os.PathLike | None) -> str:
-    """Where a checkpoint is: the folder of a bundled one (the default where `name` is None), else `name` itself."""
+    """The folder of a bundled checkpoint (the default if `name` is None), or else `name` itself."""
     return DEFAULT_CHECKPOINT if name is None else str(bundled_checkpoints().get(str(name), name))
 
 
 def load_checkpoint(
     name: str | os.PathLike | None = None, *, device: torch.device | str = "cpu"
 ) -> tuple[AICTModel, AICTImageProcessor]:
-    """A model, ready for inference, and its image processor.
+    """Load a model, ready for inference, and its image processor.
+
+    `aict_hf.Harmonizer.from_pretrained` holds both in one object.
 
     Args:
-        name: a bundled checkpoint's name, a folder or a Hub repository; the default checkpoint where left out.
-        device: where the model goes.
+        name: a bundled checkpoint's name, a folder or a Hub repository. The default checkpoint if left out.
+        device: where the model runs.
     Raises:
         InputError: if there is no such checkpoint, or its weights do not fit its config.
     """
     location = checkpoint_location(name)
     bundled = ", ".join(bundled_checkpoints())
-    if not Path(location).exists() and location.count("/") != 1:  # no name a Hub repository can have
+    if not Path(location).exists() and location.count("/") != 1:  # a Hub repository's name has one slash
         raise InputError(f"{location}: is no bundled checkpoint, no folder and no Hub model; bundled: {bundled}")
     try:
         model = AICTModel.from_pretrained(location)
         processor = AICTImageProcessor.from_pretrained(location)
-    except Exception as error:  # of many kinds: no folder, no network, no such repository, broken files, bad config
+    except Exception as error:  # no folder, no network, no such repository, broken files, bad config
         kind = "cannot be loaded" if Path(location).is_dir() else "is no bundled checkpoint, no folder and no Hub model"
         raise InputError(f"{location}: {kind} ({one_line(error)[:200]}); bundled: {bundled}") from error
     return model.to(device).eval(), processor

@@ -1,23 +1,24 @@
-"""`aict augment` and `aict harmonize` on Ray Data: over the processes of one machine, or the machines of a cluster.
+"""`aict augment` and `aict harmonize` on Ray Data: on the processes of one machine, or the machines of a cluster.
 
-Needs `pip install "aict_hf[augment,ray]"`. Ray Data hands out blocks of images to actors, each of which holds a network
-on its share of CPUs or GPUs, reads the images, and writes the results itself under names that are known beforehand. So
-a block that is made again, because a worker or its machine died, replaces its own files; an interrupted run goes on
-where it stopped; and the results are those of the local engine.
+Needs `pip install "aict_hf[augment,ray]"`. Ray Data gives blocks of images to actors. Each actor holds a network on its
+share of CPUs or GPUs, reads the images and writes the results. The names of the results are known beforehand: if a
+worker or its machine dies, the repeated block replaces its own files. An interrupted run resumes where it stopped. The
+results are the same as those of the local engine.
 
-On a cluster, install the package on every machine and put inputs and outputs on a file system that all share (NFS,
-Lustre, a mounted bucket). Then, on any of the machines:
+On a cluster, install the package on every machine and put inputs and outputs on a file system that all machines share
+(NFS, Lustre, a mounted bucket). Then run on one of the machines:
 
     ray start --head                      # and on the others: ray start --address=HEAD:6379
     aict augment in.json /shared/out --engine ray --workers 32 --gpus-per-worker 0.25 --format parquet --block-size 256
 
-Commands started on a machine of a cluster use the cluster (or what RAY_ADDRESS names), elsewhere Ray on that machine
-alone; `ray job submit -- aict augment ...` does for a cluster elsewhere. Give as many workers as there are CPUs to use,
-or GPUs times what fits into one.
+Commands that run on a machine of a cluster use this cluster, or the one that RAY_ADDRESS names. On other machines, Ray
+uses only that machine. For a remote cluster, use `ray job submit -- aict augment ...`. Set the number of workers to the
+number of CPUs, or to the number of GPUs times the networks that fit into one.
 """
 
 import json
 import logging
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -31,9 +32,10 @@ from .augment.files import AugmentReport, AugmentRun
 from .augment.options import AugmentJob
 from .errors import InputError
 from .harmonize.files import FileReport, Job, Report, harmonize_files
-from .pretrained import load_checkpoint
+from .harmonize.harmonizer import Harmonizer
+from .harmonize.options import HarmonizeOptions
 
-MOST_UNITS = 4096  # that the work is cut into: each costs Ray some bookkeeping
+MOST_UNITS = 4096  # most pieces of work: each costs Ray some bookkeeping
 
 
 def augment_with_ray(
@@ -62,28 +64,29 @@ def augment_with_ray(
 def harmonize_with_ray(
     jobs: Sequence[Job],
     checkpoint: str | None = None,
+    options: HarmonizeOptions | None = None,
     *,
     device: str = "cpu",
     workers: int = 1,
     gpus_per_worker: float = 0.0,
-    skip_existing: bool = False,
     warn: Callable[[str], None] = lambda message: None,
     progress: bool = False,
-    **options: Any,
 ) -> Report:
-    """Do what `harmonize_files` does on Ray.
+    """Do the work of `harmonize_files` on Ray.
 
     Args:
-        jobs: what to read and write; the paths must lead to the same files on all machines.
-        checkpoint: as for `load_checkpoint`.
+        jobs: the files to read and write. The paths must lead to the same files on all machines.
+        checkpoint: as for `Harmonizer.from_pretrained`. Each worker loads it.
+        options: how each file is treated; the defaults of `HarmonizeOptions` if left out.
         device: where each network runs.
         workers, gpus_per_worker, progress: as for `augment_with_ray`.
-        skip_existing, warn, options: as for `harmonize_files`.
+        warn: called with one line for each surprise that is no failure.
     Raises:
         InputError: if the checkpoint cannot be loaded, or Ray is not installed or gives up.
     """
-    load_checkpoint(checkpoint)  # here, where its errors are one line
-    todo = [job for job in jobs if not (skip_existing and job.output is not None and job.output.is_file())]
+    options = options or HarmonizeOptions()
+    Harmonizer.from_pretrained(checkpoint)  # a bad checkpoint is one line here, and a Ray error in a worker
+    todo = [job for job in jobs if not (options.skip_existing and job.output is not None and job.output.is_file())]
     report = Report(skipped=len(jobs) - len(todo))
     rows = [
         {
@@ -95,9 +98,9 @@ def harmonize_with_ray(
     ]
     arguments = (checkpoint, device, options)
     with tqdm(total=len(todo), unit="image", disable=not progress) as bar:
-        for row in _mapped(rows, options.get("batch_size", 4), _Harmonizer, arguments, workers, gpus_per_worker):
+        for row in _mapped(rows, options.batch_size, _HarmonizeActor, arguments, workers, gpus_per_worker):
             report.written += row["written"]
-            report.failures += list(row["failures"])
+            report.failures += pickle.loads(row["failures"])
             report.files += [FileReport(**file) for file in json.loads(row["files"])]
             for message in row["warnings"]:
                 warn(message)
@@ -116,13 +119,13 @@ class _BlockMaker:
         return {"images": [self.run.make_block(int(number)) for number in batch["number"]]}
 
 
-class _Harmonizer:
+class _HarmonizeActor:
     """Harmonizes batches of jobs."""
 
-    def __init__(self, checkpoint: str | None, device: str, options: dict[str, Any]):
+    def __init__(self, checkpoint: str | None, device: str, options: HarmonizeOptions) -> None:
         torch.set_num_threads(1)
         self.options = options
-        self.network = load_checkpoint(checkpoint, device=device)
+        self.harmonizer = Harmonizer.from_pretrained(checkpoint, device=device)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         warnings: list[str] = []
@@ -130,8 +133,9 @@ class _Harmonizer:
             Job(Path(composite), Path(mask) if mask else None, Path(output) if output else None)
             for composite, mask, output in zip(batch["composite"], batch["mask"], batch["output"], strict=True)
         ]
-        report = harmonize_files(jobs, *self.network, warn=warnings.append, **self.options)
-        row: dict[str, Any] = {"written": report.written, "failures": report.failures, "warnings": warnings}
+        report = harmonize_files(jobs, self.harmonizer, self.options, warn=warnings.append)
+        row: dict[str, Any] = {"written": report.written, "warnings": warnings}
+        row["failures"] = pickle.dumps(report.failures)  # with the fields of each error
         row |= {"images": len(jobs), "files": json.dumps([asdict(file) for file in report.files])}
         return {name: [value] for name, value in row.items()}
 
@@ -144,7 +148,7 @@ def _mapped(
     workers: int,
     gpus_per_worker: float,
 ) -> Iterator[dict[str, Any]]:
-    """What actors return for each batch of rows, as it comes."""
+    """The results of the actors, one row for each batch, in the order they finish."""
     if not rows:
         return
     batches = -(-len(rows) // batch_size)
@@ -165,23 +169,23 @@ def _mapped(
             ours = [line.partition("InputError: ")[2] for line in lines if "InputError: " in line]
             if ours:
                 raise InputError(ours[-1]) from error
-            raise InputError(f"Ray gave up ({lines[-1][:300]}); run the same command again to go on") from error
+            raise InputError(f"Ray gave up ({lines[-1][:300]}); run the same command again to resume") from error
 
 
 @contextmanager
 def _ray() -> Iterator[Any]:
-    """Ray, on the cluster that is there, or started for as long as the block runs."""
+    """Ray on the running cluster, or started for the duration of the block."""
     try:
         import ray
         import ray.data
     except ImportError as error:
-        raise InputError('--engine ray needs Ray; pip install "aict_hf[augment,ray]"') from error
+        raise InputError('Ray is not installed; pip install "aict_hf[augment,ray]"') from error
     started = not ray.is_initialized()
     if started:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     context = ray.data.DataContext.get_current()
     shown = context.enable_progress_bars, context.print_on_execution_start
-    context.enable_progress_bars = context.print_on_execution_start = False  # there is one bar already
+    context.enable_progress_bars = context.print_on_execution_start = False  # the command has its own bar
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield ray

@@ -3,7 +3,8 @@
 pip install "aict_hf[diffusers]"
 python examples/diffusers_inpaint.py photo.jpg mask.png "a ceramic vase on a table" --output_dir out/inpaint
 
-original.png, generated.png and harmonized.png appear in --output_dir. The mask is white where to generate.
+The mask is white where the model generates. The script writes original.png, generated.png and harmonized.png to
+--output_dir.
 """
 
 import argparse
@@ -22,10 +23,10 @@ parser.add_argument("photo", type=Path)
 parser.add_argument("mask", type=Path)
 parser.add_argument("prompt")
 parser.add_argument("--model", default="stable-diffusion-v1-5/stable-diffusion-inpainting", help="Hub model or folder")
-parser.add_argument("--padding_mask_crop", type=int, default=32, help="pixels around the mask that are inpainted; or 0")
-parser.add_argument("--checkpoint", help="AICT checkpoint: a bundled one's name, a folder or a Hub model")
-parser.add_argument("--strength", type=float, default=1.0, help="of the harmonization, 0 to 1")
-parser.add_argument("--steps", type=int, default=50)
+parser.add_argument("--padding_mask_crop", type=int, default=32, help="pixels around the mask that are inpainted, or 0")
+parser.add_argument("--checkpoint", help="AICT checkpoint: a bundled name, a folder or a Hub model")
+parser.add_argument("--strength", type=float, default=1.0, help="share of the colour change to apply, 0 to 1")
+parser.add_argument("--steps", type=int, default=50, help="denoising steps")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--output_dir", type=Path, default=Path("out/inpaint"))
 arguments = parser.parse_args()
@@ -37,8 +38,8 @@ harmonize = AICTHarmonizePipeline(*load_checkpoint(arguments.checkpoint)).to("cu
 
 photo = ImageOps.exif_transpose(Image.open(arguments.photo)).convert("RGB")
 mask = ImageOps.exif_transpose(Image.open(arguments.mask)).convert("L")
-# The model's resolution goes to the surroundings of the mask, and the result is laid onto the photo; 0 is for models
-# that know no such argument: these inpaint the whole photo at their own resolution.
+# With padding_mask_crop, the model inpaints only the surroundings of the mask, at its own resolution, and the result is
+# laid onto the photo. Models without this argument (0) inpaint the whole photo at their own resolution.
 crop = {"padding_mask_crop": arguments.padding_mask_crop} if arguments.padding_mask_crop else {}
 generated = inpaint(
     arguments.prompt,

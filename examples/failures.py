@@ -1,31 +1,24 @@
-"""What the bundled checkpoint does not manage: strong casts on the example photos, before and after.
+"""Failures of the bundled checkpoint: strong colour casts on the example photos, before and after.
 
     python examples/failures.py examples/failures.jpg
 
-Each row: the composite after a change of its foreground, its mask, what the model makes of it. The last row is the
-dandelion's composite once harmonized, given to the model again: it should stay as it is.
+Each row shows a composite with a changed foreground, its mask and the harmonized result. The last row is the
+dandelion's harmonized composite, harmonized again: it should not change.
 """
 
 import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from aict_hf.pretrained import load_checkpoint
+from aict_hf import Harmonizer
 
 FOLDER = Path(__file__).parent
 WIDTH = 380
 CASTS = {"dandelion": np.array([0.45, 0.75, 1.5]), "drum": np.array([1.4, 0.55, 1.2])}
 
-model, processor = load_checkpoint()
-
-
-def harmonize(composite: Image.Image, mask: Image.Image) -> Image.Image:
-    with torch.inference_mode():
-        outputs = model(**processor(composite, mask, return_tensors="pt"), return_harmonized=False)
-    return processor.post_process_harmonization(outputs, composite, mask)[0]
+harmonizer = Harmonizer.from_pretrained()
 
 
 def row(composite: Image.Image, mask: Image.Image, result: Image.Image) -> np.ndarray:
@@ -42,8 +35,8 @@ for name, factors in CASTS.items():
     share = np.asarray(mask)[..., None] / 255
     pixels = np.asarray(original)
     cast = Image.fromarray((share * (pixels * factors).clip(0, 255) + (1 - share) * pixels).round().astype(np.uint8))
-    rows.append(row(cast, mask, harmonize(cast, mask)))
+    rows.append(row(cast, mask, harmonizer(cast, mask)))
     if name == "dandelion":
-        once = harmonize(original, mask)
-        again = row(once, mask, harmonize(once, mask))
+        once = harmonizer(original, mask)
+        again = row(once, mask, harmonizer(once, mask))
 Image.fromarray(np.vstack([*rows, again])).save(sys.argv[1], quality=88)

@@ -4,9 +4,9 @@ pip install "aict_hf[diffusers]"
 python examples/generate_composite_harmonize.py photo.jpg "a red teapot, product photo, plain white background" \
     --position 0.5 0.7 --size 0.4 --output_dir out/teapot
 
-generated.png, mask.png, composite.png and harmonized.png appear in --output_dir. The object is what differs from the
-colour along the generated picture's border; a --mask of that picture cuts out more finely: run this once, let a
-background remover make the mask of generated.png, and run it again with the same seed.
+The script writes generated.png, mask.png, composite.png and harmonized.png to --output_dir. It cuts out the pixels that
+differ from the colour along the generated picture's border. For a finer cut-out, run the script once, make a mask of
+generated.png with a background remover, and run the script again with the same seed and --mask.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from aict_hf.pretrained import load_checkpoint
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("photo", type=Path)
 parser.add_argument("prompt")
-parser.add_argument("--mask", type=Path, help="of the generated picture, white is the object")
+parser.add_argument("--mask", type=Path, help="mask of the generated picture, object white")
 parser.add_argument("--threshold", type=float, default=0.1, help="without --mask: difference from the background, 0..1")
-parser.add_argument("--position", type=float, nargs=2, default=(0.5, 0.5), help="of the picture's centre, 0..1")
-parser.add_argument("--size", type=float, default=0.5, help="height of the generated picture over the photo's")
+parser.add_argument("--position", type=float, nargs=2, default=(0.5, 0.5), help="centre of the picture, 0..1")
+parser.add_argument("--size", type=float, default=0.5, help="height of the picture, as a share of the photo's")
 parser.add_argument("--model", default="stable-diffusion-v1-5/stable-diffusion-v1-5", help="Hub model or folder")
-parser.add_argument("--checkpoint", help="AICT checkpoint: a bundled one's name, a folder or a Hub model")
-parser.add_argument("--strength", type=float, default=1.0, help="of the harmonization, 0 to 1")
-parser.add_argument("--steps", type=int, default=50)
+parser.add_argument("--checkpoint", help="AICT checkpoint: a bundled name, a folder or a Hub model")
+parser.add_argument("--strength", type=float, default=1.0, help="share of the colour change to apply, 0 to 1")
+parser.add_argument("--steps", type=int, default=50, help="denoising steps")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--output_dir", type=Path, default=Path("out/composite"))
 arguments = parser.parse_args()

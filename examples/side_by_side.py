@@ -1,4 +1,4 @@
-"""Composite, mask and result in one picture, as the README shows them.
+"""Put composite, mask and result into one picture, as in the README.
 
 python examples/side_by_side.py examples/dandelion_composite.jpg examples/dandelion_mask.png examples/demo.jpg
 """
@@ -8,8 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from aict_hf import ImageHarmonizationPipeline
-from aict_hf.pretrained import load_checkpoint
+from aict_hf import Harmonizer
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("composite", type=Path)
@@ -18,10 +17,9 @@ parser.add_argument("output", type=Path)
 parser.add_argument("--height", type=int, default=360, help="of the picture, in pixels")
 arguments = parser.parse_args()
 
-model, processor = load_checkpoint()
-pipe = ImageHarmonizationPipeline(model=model, image_processor=processor)
+harmonizer = Harmonizer.from_pretrained()
 composite, mask = Image.open(arguments.composite), Image.open(arguments.mask)
-panels = [composite, mask.convert("RGB"), pipe(composite, mask)]
+panels = [composite, mask.convert("RGB"), harmonizer(composite, mask)]
 
 width = round(composite.width * arguments.height / composite.height)
 gap = 8

@@ -1,11 +1,9 @@
 """The AICT Space: paste, brush, harmonize, compare.
 
     python space/app.py          # on http://127.0.0.1:7860
-    python space/app.py --mcp    # its API as an MCP server too
+    python space/app.py --mcp    # serves its API as MCP tools too
 
-Environment: AICT_MODEL (bundled name, folder or Hub repository of the checkpoint), AICT_SPACE_JOBS (photos worked on at
-once, 2), AICT_SPACE_QUEUE (how many may wait, 24), AICT_SPACE_MAX_MEGAPIXELS (50), AICT_SPACE_MAX_FILE_MB (64),
-AICT_SPACE_MAX_BATCH (40), and Gradio's own (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT, GRADIO_MCP_SERVER).
+README.md lists the environment variables.
 """
 
 import argparse
@@ -21,12 +19,13 @@ import gradio as gr
 import harmonize_tab
 import inside_tab
 from gradio import FileData
-from harmonizer import checkpoint, look, mask_of, recolored
+from harmonizer import harmonizer, open_with_mask, predict, recolored
 from PIL import Image
 from uploads import (
     LIFETIME,
     MAX_FILE_MB,
     MAX_MEGAPIXELS,
+    PREVIEWS,
     new_file,
     read_photo,
     save_result,
@@ -51,8 +50,8 @@ def build() -> gr.Blocks:
     with gr.Blocks(title="AICT image harmonization", delete_cache=(600, LIFETIME), analytics_enabled=False) as page:
         gr.Markdown(
             "# Make a pasted object look as if it belongs\n"
-            "A composite and a mask of what was pasted go in; the same photo comes out, at full resolution, with the "
-            "pasted object's colours fitted to the rest. Pixels outside the mask are never touched."
+            "Upload a composite photo and a mask of the pasted object. The object's colours are fitted to the rest of "
+            "the photo, at full resolution. Pixels outside the mask do not change."
         )
         for title, tab in (
             ("Harmonize", harmonize_tab),
@@ -65,17 +64,18 @@ def build() -> gr.Blocks:
         gr.Markdown(
             f"Photos up to {MAX_MEGAPIXELS:g} megapixels and {MAX_FILE_MB} MB, in JPEG, PNG, WebP or TIFF. Uploads and "
             f"results are deleted after {LIFETIME // 60} minutes. The method is AICT (NeurIPS 2024), computed by "
-            "aict_hf. Results are not always right: compare, and lower the strength.",
+            "aict_hf. Results are not always right: compare before and after, and lower the strength if needed.",
             elem_id="about",
         )
         gr.api(harmonize, api_name="harmonize")
         gr.api(compose, api_name="compose")
-    # One name for all that costs time: so many run at once, the others wait in the queue, which the page shows.
-    for event in page.fns.values():  # gr.Examples has no argument for it
-        event.concurrency_id, event.concurrency_limit = "photos", JOBS
-        if event.name in ("click", "place", "show_point", "show_source"):  # quick, and waited for
-            event.concurrency_id = "previews"
-    return page.queue(max_size=QUEUE, api_open=False)  # closed: past the queue
+    # All slow events share one limit: JOBS of them run at once, and the page shows the queue of the others. The limit
+    # is set here because gr.Examples has no argument for it.
+    for event in page.fns.values():
+        event.concurrency_limit = JOBS
+        if event.concurrency_id != PREVIEWS:
+            event.concurrency_id = "photos"
+    return page.queue(max_size=QUEUE, api_open=False)  # an open API would bypass the queue
 
 
 @visitors_errors
@@ -89,17 +89,17 @@ def harmonize(
     """Fit the colours of a pasted foreground to its background, at the photo's full resolution.
 
     Args:
-        composite: the photo with something pasted into it: JPEG, PNG, WebP or TIFF.
-        mask: the pasted foreground, white on black, of the same size; left out, the composite's alpha channel.
+        composite: the photo with a pasted object: JPEG, PNG, WebP or TIFF.
+        mask: the pasted object, white on black, of the same size. If left out, the alpha channel is the mask.
         strength: share of the change to apply, 0 to 1.
         invert_mask: fit the background to the foreground instead.
-        format: "png" or "jpeg"; the composite's ICC profile and EXIF are kept.
+        format: "png" or "jpeg". The composite's ICC profile and EXIF are kept.
     """
     photo = read_photo(composite, "composite")
     given = None if mask is None else read_photo(mask, "mask").pixels
-    foreground = mask_of(photo, given, invert=invert_mask)
+    opened, _ = open_with_mask(photo, given, invert=invert_mask)
     share, save_format = _number("strength", strength, 0, 1), _save_format(format)
-    result = recolored(photo, foreground, look(photo, foreground), share)
+    result = recolored(photo, predict(opened), share)
     path = save_result(result, f"{uploaded(composite, 'composite').stem}_harmonized", save_format)
     return FileData(path=str(path), orig_name=path.name)
 
@@ -119,19 +119,19 @@ def compose(
     strength: float = 1.0,
     format: str = "png",
 ) -> tuple[FileData, FileData, FileData]:
-    """Paste a foreground onto a background and harmonize it: returns the naive composite, its mask and the result.
+    """Paste a foreground onto a background and harmonize it. Returns the naive composite, its mask and the result.
 
     Args:
         foreground: a cut-out with transparency, or a photo with `foreground_mask`.
-        background: the photo to paste onto; the results have its size, ICC profile and EXIF.
-        foreground_mask: what of the foreground to paste, white on black, of its size.
-        x: centre of the foreground, percent of the background's width from its left, -100 to 200.
-        y: likewise, percent of its height from its top.
+        background: the photo to paste onto. The results have its size, ICC profile and EXIF.
+        foreground_mask: the part of the foreground to paste, white on black, of the foreground's size.
+        x: the foreground's centre, percent of the background's width from its left, -100 to 200.
+        y: the foreground's centre, percent of the background's height from its top, -100 to 200.
         size: the foreground's longer side, percent of the background's shorter side, 0.1 to 1000.
         rotation: degrees, counterclockwise, -360 to 360.
         flip: mirror the foreground left and right.
         feather: width of a soft edge, percent of the background's shorter side, 0 to 5.
-        clean_edges: estimate the colours of soft edges anew, so that the old background does not show in them.
+        clean_edges: estimate the colours of soft edges, so that the old background does not show in them.
         strength: share of the harmonization to apply, 0 to 1.
         format: "png" or "jpeg", of the composite and the result.
     """
@@ -143,7 +143,7 @@ def compose(
     mask = None if foreground_mask is None else str(uploaded(foreground_mask, "mask"))
     save_format, share = _save_format(format), _number("strength", strength, 0, 1)
     composite, alpha = compose_tab.paste_pieces(compose_tab.Pieces(paths[0], mask, paths[1]), arrangement)
-    result = recolored(composite, alpha, look(composite, mask_of(composite, alpha)), share)
+    result = recolored(composite, predict(open_with_mask(composite, alpha)[0]), share)
     mask_path = new_file("mask.png")
     write_image(mask_path, ImageFile(Image.fromarray(alpha)))
     written = [
@@ -156,7 +156,7 @@ def compose(
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float:
-    """A number that came over the network, where types are not checked."""
+    """Check a number from the network, where types are not checked."""
     if not isinstance(value, int | float) or not low <= value <= high:
         raise ValueError(f"{name} is {value!r}; expected a number from {low:g} to {high:g}")
     return float(value)
@@ -169,7 +169,7 @@ def _save_format(name: Any) -> str:
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's Soft theme with enough contrast to read it (WCAG AA)."""
+    """Gradio's Soft theme with the contrast of WCAG AA."""
     return gr.themes.Soft(primary_hue="teal", neutral_hue="slate").set(
         block_label_text_color="*primary_800",
         block_label_text_color_dark="*primary_100",
@@ -197,12 +197,12 @@ def theme() -> gr.themes.Base:
 
 
 def launch_options() -> dict[str, Any]:
-    """What `launch` gets besides where to listen."""
+    """Arguments of `launch`, without the address."""
     return {
-        "state_session_capacity": 200,  # visitors whose LUT maps are kept; each has some MB of them and previews
+        "state_session_capacity": 200,  # visitors whose LUT maps and previews are kept; some MB for each
         "max_file_size": f"{MAX_FILE_MB}mb",
         "allowed_paths": [str(SPACE / "examples")],
-        "show_error": False,  # only messages meant for visitors reach them
+        "show_error": False,  # visitors see only messages that are meant for them
         "css": CSS,
         "head": f"<script>{(SPACE / 'accessible.js').read_text()}</script>",
         "theme": theme(),
@@ -211,20 +211,22 @@ def launch_options() -> dict[str, Any]:
 
 
 def give_memory_back() -> None:
-    """Have photos' memory returned to the system when it is freed: glibc keeps much of it for each thread otherwise."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library
+    """Return freed memory of photos to the system. By default, glibc keeps much of it for each thread."""
+    with contextlib.suppress(OSError, AttributeError):  # for other C libraries
         libc = ctypes.CDLL("libc.so.6")
         for option, value in ((-8, 2), (-3, 4 * 2**20)):  # M_ARENA_MAX; M_MMAP_THRESHOLD in bytes, in malloc.h
             libc.mallopt(option, value)
 
 
 def main() -> None:
-    """Load the checkpoint first, so that a wrong one is found before anyone waits, then serve."""
+    """Load the checkpoint, so that a wrong one is an error at the start, and serve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mcp", action="store_true", help="serve the API as MCP tools too (or GRADIO_MCP_SERVER=True)")
+    parser.add_argument(
+        "--mcp", action="store_true", help="also serve the API as MCP tools (or set GRADIO_MCP_SERVER=True)"
+    )
     arguments = parser.parse_args()
     give_memory_back()
-    checkpoint()
+    harmonizer()
     build().launch(mcp_server=arguments.mcp or None, **launch_options())
 
 

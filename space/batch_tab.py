@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from harmonizer import look, mask_of, recolored
+from harmonizer import open_with_mask, predict, recolored
 from uploads import (
     MAX_BATCH,
     MAX_FILE_MB,
     MAX_UNPACKED_MB,
     MAX_ZIP_ENTRIES,
+    in_words,
     new_file,
     read_photo,
     unpack,
@@ -35,9 +36,9 @@ HEADERS = ["File", "Result", "Pixels", "Seconds"]
 def build() -> None:
     """Lay out the tab and connect it."""
     gr.Markdown(
-        f"Up to {MAX_BATCH} composites at once, as files or zips. The mask of cat.jpg is cat.png or cat_mask.png. One "
-        "zip with folders composites and masks will do, too; without masks the photos' transparency is used. "
-        f"A zip may be {MAX_FILE_MB} MB and unpack to {MAX_UNPACKED_MB} MB."
+        f"Up to {MAX_BATCH} composites at once, as files or zips. The mask of cat.jpg is cat.png or cat_mask.png. You "
+        "can also upload one zip with the folders composites and masks. Without masks, the photos' transparency is the "
+        f"mask. A zip can have up to {MAX_FILE_MB} MB and unpack to {MAX_UNPACKED_MB} MB."
     )
     several: dict[str, Any] = {"file_count": "multiple", "type": "filepath", "height": 180}
     with gr.Row():
@@ -76,7 +77,7 @@ def run(
     strength: float = 100,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio's way
 ) -> tuple[str | None, list[list[Any]]]:
-    """Harmonize all that has a mask; what fails is in the report and stops nothing."""
+    """Harmonize all composites that have a mask. Failures are in the report and do not stop the others."""
     if not composites:
         raise ValueError("There are no composites yet: upload some, or start from the example.")
     with working_folder() as name:
@@ -92,10 +93,12 @@ def run(
             started = time.perf_counter()
             try:
                 photo = read_photo(job.composite, "composite")
-                mask = mask_of(photo, None if job.mask is None else read_photo(job.mask, "mask").pixels)
-                write_image(job.output, recolored(photo, mask, look(photo, mask), strength / 100))
-            except (InputError, ValueError) as error:
-                message = without_folders(str(error)).removeprefix(f"{job.composite.name}: ")
+                given = None if job.mask is None else read_photo(job.mask, "mask").pixels
+                assert job.output is not None
+                opened, _ = open_with_mask(photo, given)
+                write_image(job.output, recolored(photo, predict(opened), strength / 100))
+            except ValueError as error:
+                message = in_words(error).removeprefix(f"{job.composite.name}: ")
                 rows.append([job.composite.name, message, "", None])
                 continue
             size = f"{photo.size[0]} x {photo.size[1]}"
@@ -111,11 +114,13 @@ def run(
 
 
 def gather(composites: list[str], masks: list[str], folder: Path) -> None:
-    """Lay uploads and what their zips hold into `folder / "composites"` and `folder / "masks"`, as the zips say.
+    """Put uploads and the contents of zips into `folder / "composites"` and `folder / "masks"`.
+
+    Images in a zip's own folders "composites" and "masks" go to the folders of these names.
 
     Raises:
-        InputError: if a zip is refused, they are too large together, a file is none that is taken, or two have one
-            name.
+        InputError: if a zip is refused, all zips together are too large, a file is of no accepted kind, or two files
+            have the same name.
     """
     bytes_left, entries_left = MAX_UNPACKED_MB * 2**20, MAX_ZIP_ENTRIES
     for number, (file, kind) in enumerate([*((c, "composites") for c in composites), *((m, "masks") for m in masks)]):
@@ -136,13 +141,13 @@ def gather(composites: list[str], masks: list[str], folder: Path) -> None:
 
 
 def pair(folder: Path) -> tuple[list[Job], list[list[Any]]]:
-    """Jobs with the names they came with, and a row for each composite that has no mask or another's output."""
+    """The jobs, and a row for each composite that has no mask or the output of another composite."""
     composites = [path for path in sorted((folder / "composites").iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not composites:
         raise InputError("There are masks, but no composites.")
     if any((folder / "masks").iterdir()):
         jobs, failures = find_jobs(folder / "composites", folder / "masks", folder / "out")
-        return jobs, [[*without_folders(failure).split(": ", 1), "", None] for failure in failures]
+        return jobs, [[failure.path.name, without_folders(failure.reason), "", None] for failure in failures]
     alone: dict[str, Job] = {}
     rows: list[list[Any]] = []
     for path in composites:

@@ -1,4 +1,4 @@
-"""The Compose tab: a cut-out laid onto a background, naively and harmonized."""
+"""The Compose tab: a cut-out pasted onto a background, naively and harmonized."""
 
 import time
 from dataclasses import asdict, dataclass, replace
@@ -7,13 +7,24 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from harmonizer import look, mask_of, recolored
+from harmonizer import open_with_mask, predict, recolored, recolored_again
 from PIL import Image
-from uploads import LIFETIME, new_file, photo_upload, preview, read_photo, save_result, shown, visitors_errors
+from uploads import (
+    LIFETIME,
+    PREVIEWS,
+    new_file,
+    photo_upload,
+    preview,
+    read_photo,
+    save_result,
+    shown,
+    visitors_errors,
+)
 
-from aict_hf.compose.paste import paste
-from aict_hf.files.images import ImageFile, in_profile, write_image
-from aict_hf.model.modeling_aict import AICTOutput
+from aict_hf.compose.photos import paste_photo
+from aict_hf.errors import NothingPastedError
+from aict_hf.files.images import ImageFile, write_image
+from aict_hf.harmonize.harmonizer import LUTMaps
 
 EXAMPLES = Path(__file__).parent / "examples"
 PREVIEW_SIDE = 900
@@ -21,15 +32,15 @@ PREVIEW_SIDE = 900
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Where the foreground goes: in shares of the background, so that it holds for previews too.
+    """The place of the cut-out. Percentages of the background hold for previews too.
 
     Attributes:
-        x, y: its centre, percent of the background's width and height.
+        x, y: the cut-out's centre, percent of the background's width and height.
         size: its longer side, percent of the background's shorter side.
         rotation: degrees, counterclockwise.
-        flip: mirrored.
-        feather: percent of the background's shorter side.
-        clean_edges: whether to estimate the colours of soft edges anew.
+        flip: whether it is mirrored left to right.
+        feather: width of a soft edge, percent of the background's shorter side.
+        clean_edges: whether its own colours are estimated at translucent pixels.
     """
 
     x: float = 50.0
@@ -43,7 +54,7 @@ class Arrangement:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Uploads of the Compose tab: paths, or None."""
+    """Uploads of the Compose tab: paths, or None for those that are missing."""
 
     foreground: str | None
     mask: str | None
@@ -52,11 +63,18 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Composed:
-    """A harmonized composite: what it was made of (it is pasted again where needed), and its LUT maps."""
+    """A harmonized composite. It is pasted again for another strength, because photos in memory would soon fill it.
+
+    Attributes:
+        pieces: the uploads it was made of.
+        arrangement: the place of the cut-out.
+        maps: the LUT maps on the CPU.
+        before: path of the picture shown as "before".
+    """
 
     pieces: Pieces
     arrangement: Arrangement
-    maps: AICTOutput
+    maps: LUTMaps
     before: str
 
 
@@ -105,7 +123,7 @@ def build() -> None:
     files = gr.File(label="Composite, mask and result", file_count="multiple", interactive=False, visible=False)
 
     pieces = [foreground, mask, background]
-    arrangement = [x, y, size, rotation, flip, feather, clean_edges]
+    arrangement: list[Any] = [x, y, size, rotation, flip, feather, clean_edges]
     results = [slider, composed, told, files]
     gr.Examples(
         [
@@ -121,8 +139,9 @@ def build() -> None:
         api_visibility="private",
     )
 
-    private = {"api_visibility": "private"}
-    quick = {"trigger_mode": "always_last", "show_progress": "hidden", **private}
+    private: dict[str, Any] = {"api_visibility": "private"}
+    hidden: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden", **private}
+    quick = {**hidden, "concurrency_id": PREVIEWS}
     for piece in pieces:
         piece.input(None, None, [slider, told, files], js="() => [null, '', null]", **private)
         taken = piece.input(take_pieces, pieces, small, trigger_mode="always_last", **private)
@@ -139,19 +158,20 @@ def build() -> None:
 
 @visitors_errors
 def take_pieces(foreground: str | None, mask: str | None, background: str | None) -> tuple:
-    """Small copies of what there is already, to arrange them quickly."""
+    """Small copies of the uploads so far, to arrange them quickly."""
     return small_pieces(Pieces(foreground, mask, background))
 
 
 @visitors_errors
 def place(small: tuple | None, *arrangement: Any) -> Image.Image | None:
-    """The arrangement in small: the background alone, or the foreground alone, while the other is missing."""
+    """The arrangement in small. While one of cut-out and background is missing, only the other is shown."""
     cut_out, background = small or (None, None)
     if cut_out is None or background is None:
         return background if background is not None else cut_out
-    rgb, alpha = np.asarray(cut_out.convert("RGB")), np.asarray(cut_out.getchannel("A"))
     arranged = replace(Arrangement(*arrangement), clean_edges=False)  # too slow while arranging
-    return Image.fromarray(paste_arranged(rgb, alpha, np.asarray(background), arranged)[0])
+    pixels = paste_arranged(ImageFile(cut_out), None, ImageFile(background), arranged)[0].pixels
+    assert isinstance(pixels, Image.Image)
+    return pixels
 
 
 def click(small: tuple | None, event: gr.SelectData) -> tuple:
@@ -164,15 +184,15 @@ def click(small: tuple | None, event: gr.SelectData) -> tuple:
 
 @visitors_errors
 def run(foreground: str | None, mask: str | None, background: str | None, strength: float, *arrangement: Any) -> tuple:
-    """Paste at full size and harmonize: slider, state, what is told, no files yet."""
+    """Paste at full size and harmonize: the slider, the state, the text, and no files yet."""
     pieces, arranged = Pieces(foreground, mask, background), Arrangement(*arrangement)
     started = time.perf_counter()
     composite, alpha = paste_pieces(pieces, arranged)
     pasted = time.perf_counter() - started
-    maps = look(composite, mask_of(composite, alpha))
+    luts = predict(open_with_mask(composite, alpha)[0])
     seen = time.perf_counter() - started - pasted
-    composed = Composed(pieces, arranged, maps, shown(composite, "composite"))
-    pictures = (composed.before, shown(recolored(composite, alpha, maps, strength / 100), "harmonized"))
+    composed = Composed(pieces, arranged, luts.maps, shown(composite, "composite"))
+    pictures = (composed.before, shown(recolored(composite, luts, strength / 100), "harmonized"))
     width, height = composite.size
     told = f"{width} x {height} pixels; pasting {pasted:.2f} s, network {seen:.2f} s"
     return pictures, composed, told, gr.File(visible=False)
@@ -180,7 +200,7 @@ def run(foreground: str | None, mask: str | None, background: str | None, streng
 
 @visitors_errors
 def run_example(foreground: str, mask: None, background: str, x: float, y: float, size: float) -> tuple:
-    """An example's result, and its small copies to go on arranging with."""
+    """An example's result, and its small copies to arrange anew."""
     arranged = Arrangement(x, y, size)
     small = small_pieces(Pieces(foreground, None, background))
     return (
@@ -194,12 +214,12 @@ def run_example(foreground: str, mask: None, background: str, x: float, y: float
 def change_strength(
     composed: Composed | None, foreground: str | None, mask: str | None, background: str | None, strength: float
 ) -> tuple:
-    """Another strength, without the network; nothing where the result is of other pieces."""
+    """Another strength, without the network. Nothing changes if the result on the page is of other uploads."""
     if composed is None or composed.pieces != Pieces(foreground, mask, background):
         return gr.skip(), gr.skip(), gr.skip()
     started = time.perf_counter()
     composite, alpha = paste_pieces(composed.pieces, composed.arrangement)
-    after = shown(recolored(composite, alpha, composed.maps, strength / 100), "harmonized")
+    after = shown(recolored_again(composite, alpha, composed.maps, strength / 100), "harmonized")
     seconds = time.perf_counter() - started
     told = f"{composite.size[0]} x {composite.size[1]} pixels; network not needed again, {seconds:.2f} s"
     return (composed.before, after), told, gr.File(visible=False)
@@ -218,7 +238,7 @@ def save(
     if composed is None or composed.pieces != Pieces(foreground, mask, background):
         raise ValueError("There is no result yet: press Paste and harmonize first.")
     composite, alpha = paste_pieces(composed.pieces, composed.arrangement)
-    result = recolored(composite, alpha, composed.maps, strength / 100)
+    result = recolored_again(composite, alpha, composed.maps, strength / 100)
     mask_path = new_file("mask.png")
     write_image(mask_path, ImageFile(Image.fromarray(alpha)))
     paths = [save_result(composite, "composite", format), mask_path, save_result(result, "harmonized", format)]
@@ -227,45 +247,41 @@ def save(
 
 def paste_pieces(pieces: Pieces, arrangement: Arrangement) -> tuple[ImageFile, np.ndarray]:
     """The naive composite at the background's size with its profile and EXIF, and its mask."""
-    foreground = read_photo(pieces.foreground, "foreground")
+    cut_out = read_photo(pieces.foreground, "foreground")
     mask = None if pieces.mask is None else read_photo(pieces.mask, "foreground's mask").pixels
-    background = read_photo(pieces.background, "background")
-    profile = background.rgb_profile
-    image, alpha = paste_arranged(in_profile(foreground, profile), mask, background.pixels, arrangement)
-    if image.dtype == np.uint8:
-        image = Image.fromarray(image)
-    return ImageFile(image, profile, background.exif), alpha
+    return paste_arranged(cut_out, mask, read_photo(pieces.background, "background"), arrangement)
 
 
 def paste_arranged(
-    foreground: Any, alpha: Any, background: Any, arrangement: Arrangement
-) -> tuple[np.ndarray, np.ndarray]:
-    """`paste` with an arrangement's shares turned into pixels.
+    cut_out: ImageFile, alpha: Image.Image | np.ndarray | None, background: ImageFile, arrangement: Arrangement
+) -> tuple[ImageFile, np.ndarray]:
+    """`paste_photo` with an arrangement's percentages turned into pixels.
 
     Raises:
-        ValueError: as `paste`; or if the foreground misses the background.
+        ValueError: for the reasons of `paste_photo`.
     """
-    width, height = _size(background)
-    composite = paste(
-        foreground,
-        alpha,
-        background,
-        position=(arrangement.x / 100 * width, arrangement.y / 100 * height),
-        scale=arrangement.size / 100 * min(width, height) / max(_size(foreground)),
-        rotation=arrangement.rotation,
-        flip=arrangement.flip,
-        feather=arrangement.feather / 100 * min(width, height),
-        decontaminate=arrangement.clean_edges,
-    )
-    if composite.box is None:
+    width, height = background.size
+    shorter = min(width, height)
+    try:
+        return paste_photo(
+            cut_out,
+            alpha,
+            background,
+            position=(arrangement.x / 100 * width, arrangement.y / 100 * height),
+            scale=arrangement.size / 100 * shorter / max(cut_out.size),
+            rotation=arrangement.rotation,
+            flip=arrangement.flip,
+            feather=arrangement.feather / 100 * shorter,
+            decontaminate=arrangement.clean_edges,
+        )
+    except NothingPastedError as error:
         raise ValueError(
             "The foreground does not show: move it onto the background, make it larger or feather it less."
-        )
-    return composite.image, composite.mask
+        ) from error
 
 
 def small_pieces(pieces: Pieces) -> tuple[Image.Image | None, Image.Image | None]:
-    """Small copies of the cut-out (RGBA) and the background (RGB), of what there is."""
+    """Small copies of the cut-out (RGBA) and the background (RGB); None for what is missing."""
     cut_out = background = None
     if pieces.background is not None:
         background = preview(read_photo(pieces.background, "background"), PREVIEW_SIDE).convert("RGB")
@@ -281,7 +297,3 @@ def small_pieces(pieces: Pieces) -> tuple[Image.Image | None, Image.Image | None
         elif cut_out.mode != "RGBA":
             cut_out = None  # its mask is yet to come
     return cut_out, background
-
-
-def _size(image: Any) -> tuple[int, int]:
-    return image.size if isinstance(image, Image.Image) else image.shape[1::-1]

@@ -20,7 +20,7 @@ SPACE = Path(__file__).resolve().parent
 
 
 def write_space(repository: str, out_dir: Path) -> Path:
-    """Write the Space's files, a wheel of aict_hf, and requirements that install it from the Space itself.
+    """Write the Space's files, a wheel of aict_hf, and requirements that install the wheel from the Space.
 
     Raises:
         InputError: if the wheel cannot be built, or `out_dir` exists or cannot be written.
@@ -44,14 +44,14 @@ def write_space(repository: str, out_dir: Path) -> Path:
 
 
 def main() -> None:
-    """Write the folder, and unless it was all that was asked for, create the Space and upload it."""
+    """Write the folder. Without --folder, create the Space and upload the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repository", metavar="ORG/NAME")
     parser.add_argument("--folder", type=Path, help="write the Space here and upload nothing")
     parser.add_argument("--model", help="the checkpoint, as AICT_MODEL (default: the bundled one)")
     arguments = parser.parse_args()
     if arguments.repository.count("/") != 1:
-        parser.error(f"{arguments.repository} is no name of a Space; expected ORG/NAME")
+        parser.error(f"{arguments.repository} is not the name of a Space; expected ORG/NAME")
     try:
         if arguments.folder is not None:
             print(f"wrote {write_space(arguments.repository, arguments.folder)}")

@@ -1,14 +1,17 @@
 """The Harmonize tab: a composite and its mask in, before and after out."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
-from harmonizer import Looked, fit_in_words, look, mask_of, packed, recolored, unpacked
+from harmonizer import fit_in_words, open_with_mask, packed, predict, recolored, recolored_again, unpacked
 from PIL import Image
 from uploads import (
     LIFETIME,
+    PREVIEWS,
     photo_upload,
     preview,
     read_photo,
@@ -19,10 +22,28 @@ from uploads import (
 )
 
 from aict_hf.files.images import ImageFile
+from aict_hf.harmonize.harmonizer import LUTMaps
 
 EXAMPLES = Path(__file__).parent / "examples"
 UPLOADED, PAINTED, ALPHA = "Upload a mask", "Paint it", "The photo's transparency"
-TINT = np.array([255, 59, 48], np.float32)  # of the foreground in the overlay, and of the brush
+TINT = np.array([255, 59, 48], np.float32)  # colour of the foreground in the overlay, and of the brush
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A photo that went through the network: another strength costs only the LUTs.
+
+    Attributes:
+        photo: path of the upload. It is read again, because photos kept in memory would soon fill it.
+        mask: the mask as PNG.
+        maps: the LUT maps on the CPU.
+        before: path of the picture shown as "before".
+    """
+
+    photo: str
+    mask: bytes
+    maps: LUTMaps
+    before: str
 
 
 def build() -> None:
@@ -79,11 +100,11 @@ def build() -> None:
         api_visibility="private",
     )
 
-    private = {"api_visibility": "private"}
-    # On the page, at once: an answer of the server's might come after that to an early press of the button.
+    private: dict[str, Any] = {"api_visibility": "private"}
+    # In the browser, because the server's answer might come after the result of an early press of the button.
     photo.input(None, None, [slider, told, overlay, saved], js="() => [null, '', null, null]", **private)
     photo.input(take_photo, photo, [source, painting], trigger_mode="always_last", **private)
-    source.change(show_source, source, [mask_column, painting], **private)
+    source.change(show_source, source, [mask_column, painting], concurrency_id=PREVIEWS, **private)
     button.click(run, [photo, source, mask, painting, invert, strength], results, **private)
     strength.change(
         change_strength, [looked, photo, strength], [slider, told, saved], trigger_mode="always_last", **private
@@ -95,16 +116,16 @@ def build() -> None:
 
 @visitors_errors
 def take_photo(file: str | None) -> tuple:
-    """A new photo: where its mask comes from, if that is plain, and a small copy to paint on."""
+    """A new photo: its alpha channel becomes the mask's source if it has one; a small copy is made to paint on."""
     if file is None:
         return gr.skip(), None
     small = preview(read_photo(file))
-    has_alpha = small.mode == "RGBA" and small.getextrema()[3][0] < 255
+    has_alpha = small.mode == "RGBA" and np.asarray(small)[..., 3].min() < 255
     return ALPHA if has_alpha else gr.skip(), small.convert("RGB")
 
 
 def show_source(source: str) -> tuple:
-    """Only the input that the chosen mask comes from is shown."""
+    """Show only the input of the chosen source."""
     return gr.update(visible=source == UPLOADED), gr.update(visible=source == PAINTED)
 
 
@@ -112,68 +133,70 @@ def show_source(source: str) -> tuple:
 def run(
     photo_file: str | None, source: str, mask_file: str | None, painting: dict | None, invert: bool, strength: float
 ) -> tuple:
-    """Look at the photo and recolour it: slider, state, what is told, overlay, no download yet."""
+    """Harmonize the photo: the slider, the state, the text, the overlay, and no download yet."""
     photo = read_photo(photo_file)
     given = None
     if source == UPLOADED:
         given = read_photo(mask_file, "mask").pixels
     elif source == PAINTED:
         given = painted_mask(painting, photo.size)
-    mask = mask_of(photo, given, invert=invert)
+    opened, mask = open_with_mask(photo, given, invert=invert)
     started = time.perf_counter()
-    maps = look(photo, mask)
+    luts = predict(opened)
     seen = time.perf_counter() - started
     stem = uploaded(photo_file, "photo").stem
-    looked = Looked(str(photo_file), packed(mask), maps, shown(photo, f"{stem}_before"))
-    pictures, told = show_result(photo, mask, looked, strength)
-    fit = fit_in_words(photo, mask, maps)
-    told = f"{fit} {photo.size[0]} x {photo.size[1]} pixels; network {seen:.2f} s, {told}"
-    return pictures, looked, told, mask_overlay(photo, mask), gr.DownloadButton(visible=False)
+    looked = Looked(str(photo_file), packed(mask), luts.maps, shown(photo, f"{stem}_before"))
+    started = time.perf_counter()
+    result = recolored(photo, luts, strength / 100)
+    colored = time.perf_counter() - started
+    times = f"network {seen:.2f} s, colours {colored:.2f} s"
+    told = f"{fit_in_words(luts)} {photo.size[0]} x {photo.size[1]} pixels; {times}"
+    return (
+        (looked.before, shown(result, f"{stem}_harmonized")),
+        looked,
+        told,
+        mask_overlay(photo, mask),
+        gr.DownloadButton(visible=False),
+    )
 
 
 @visitors_errors
 def run_example(photo_file: str, mask_file: str) -> tuple:
-    """An example's result, and the example in the brush."""
+    """An example's result, and the example to paint on."""
     results = run(photo_file, UPLOADED, mask_file, None, False, 100)
     return (*results, UPLOADED, preview(read_photo(photo_file)))
 
 
 @visitors_errors
 def change_strength(looked: Looked | None, photo_file: str | None, strength: float) -> tuple:
-    """Another strength, without the network; nothing where the result is another photo's."""
+    """Another strength, without the network. Nothing changes if the result on the page is another photo's."""
     if looked is None or photo_file != looked.photo:
         return gr.skip(), gr.skip(), gr.skip()
     photo = read_photo(looked.photo)
-    pictures, told = show_result(photo, unpacked(looked.mask), looked, strength)
-    told = f"{photo.size[0]} x {photo.size[1]} pixels; network not needed again, {told}"
-    return pictures, told, gr.DownloadButton(visible=False)
+    started = time.perf_counter()
+    result = recolored_again(photo, unpacked(looked.mask), looked.maps, strength / 100)
+    seconds = time.perf_counter() - started
+    after = shown(result, f"{Path(looked.photo).stem}_harmonized")
+    told = f"{photo.size[0]} x {photo.size[1]} pixels; network not needed again, colours {seconds:.2f} s"
+    return (looked.before, after), told, gr.DownloadButton(visible=False)
 
 
 @visitors_errors
 def save(looked: Looked | None, photo_file: str | None, strength: float, format: str) -> gr.DownloadButton:
-    """The result as a file of the format asked for."""
+    """The result as a file of the chosen format."""
     if looked is None or photo_file != looked.photo:
         raise ValueError("There is no result yet: press Harmonize first.")
     photo = read_photo(looked.photo)
-    result = recolored(photo, unpacked(looked.mask), looked.maps, strength / 100)
+    result = recolored_again(photo, unpacked(looked.mask), looked.maps, strength / 100)
     path = save_result(result, f"{Path(looked.photo).stem}_harmonized", format)
     return gr.DownloadButton(f"Save {path.name} ({path.stat().st_size / 2**20:.1f} MB)", str(path), visible=True)
 
 
-def show_result(photo: ImageFile, mask: np.ndarray, looked: Looked, strength: float) -> tuple[tuple[str, str], str]:
-    """Before and after as files, and how long the colours took."""
-    started = time.perf_counter()
-    result = recolored(photo, mask, looked.maps, strength / 100)
-    seconds = time.perf_counter() - started
-    after = shown(result, f"{Path(looked.photo).stem}_harmonized")
-    return (looked.before, after), f"colours {seconds:.2f} s"
-
-
 def painted_mask(painting: dict | None, size: tuple[int, int]) -> Image.Image:
-    """What was painted, scaled from the preview to the photo's width and height.
+    """The painted mask, scaled from the preview to the photo's width and height.
 
     Raises:
-        ValueError: if nothing was.
+        ValueError: if nothing is painted.
     """
     layers = (painting or {}).get("layers") or []
     alphas = [np.asarray(layer.convert("RGBA"))[..., 3] for layer in layers]

@@ -2,19 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
 import torch
-from harmonizer import look, mask_of
+from harmonizer import open_with_mask, predict
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
-from uploads import LIFETIME, photo_upload, preview, read_photo, visitors_errors
+from uploads import LIFETIME, PREVIEWS, photo_upload, preview, read_photo, visitors_errors
 
+from aict_hf.harmonize.harmonizer import LUTMaps
 from aict_hf.model.lut import apply_luts
-from aict_hf.model.modeling_aict import AICTOutput
 
 EXAMPLES = Path(__file__).parent / "examples"
 CHANNELS = {"red": "#d62728", "green": "#2ca02c", "blue": "#1f77b4"}
@@ -25,7 +26,7 @@ class Inside:
     """A small copy of a photo and its LUT maps."""
 
     small: Image.Image
-    maps: AICTOutput
+    maps: LUTMaps
 
 
 def build() -> None:
@@ -33,7 +34,7 @@ def build() -> None:
     inside = gr.State(time_to_live=LIFETIME)
     gr.Markdown(
         "The network predicts two look-up tables for each colour channel, at every place of the photo. The first "
-        "spreads the intensities (its nodes stand on the *sampling intervals*), the second recolours them."
+        "table spreads the intensities: its nodes follow the *sampling intervals*. The second table recolours them."
     )
     with gr.Row():
         photo = photo_upload(label="Composite", elem_id="inside-photo")
@@ -68,25 +69,25 @@ def build() -> None:
         label="Examples: one click opens them",
         api_visibility="private",
     )
-    private = {"api_visibility": "private"}
+    private: dict[str, Any] = {"api_visibility": "private"}
+    quick = {**private, "concurrency_id": PREVIEWS}
     button.click(run, [photo, mask, x, y], results, **private)
-    clicked.select(click, inside, [x, y], **private)
+    clicked.select(click, inside, [x, y], **quick)
     for control in (x, y):
         control.change(
-            show_point, [inside, x, y], [clicked, curves], trigger_mode="always_last", show_progress="hidden", **private
+            show_point, [inside, x, y], [clicked, curves], trigger_mode="always_last", show_progress="hidden", **quick
         )
 
 
 @visitors_errors
 def run(photo_file: str | None, mask_file: str | None, x: float, y: float) -> tuple:
-    """Look at the photo and draw everything."""
+    """Run the network and draw everything."""
     photo = read_photo(photo_file, "composite")
     given = None if mask_file is None else read_photo(mask_file, "mask").pixels
-    inside = Inside(preview(photo, 900).convert("RGB"), look(photo, mask_of(photo, given)))
-    assert inside.maps.sampling_intervals is not None
-    assert inside.maps.color_lut is not None
-    intervals = map_pictures(inside.maps.sampling_intervals[0], "Sampling intervals over the photo")
-    colors = map_pictures(inside.maps.color_lut[0], "Nodes of the colour LUT over the photo")
+    opened, _ = open_with_mask(photo, given)
+    inside = Inside(preview(photo, 900).convert("RGB"), predict(opened).maps)
+    intervals = map_pictures(inside.maps.sampling_intervals, "Sampling intervals over the photo")
+    colors = map_pictures(inside.maps.color_lut, "Nodes of the colour LUT over the photo")
     return (inside, *show_point(inside, x, y), intervals, colors)
 
 
@@ -111,15 +112,14 @@ def click(inside: Inside | None, event: gr.SelectData) -> tuple:
     return round(200 * event.index[0] / inside.small.width) / 2, round(200 * event.index[1] / inside.small.height) / 2
 
 
-def maps_at(maps: Tensor | None, x: float, y: float) -> Tensor:
-    """The nodes at one place (0 to 1 across and down) of maps (1, 3, N, h, w): shape (1, 3, N, 1, 1)."""
-    assert maps is not None
+def maps_at(maps: Tensor, x: float, y: float) -> Tensor:
+    """The nodes at one place (0 to 1 across and down) of maps (3, N, h, w): shape (1, 3, N, 1, 1)."""
     place = torch.tensor([[[[2 * x - 1, 2 * y - 1]]]], dtype=maps.dtype)
-    return F.grid_sample(maps.flatten(1, 2), place, align_corners=True).unflatten(1, maps.shape[1:3])
+    return F.grid_sample(maps.flatten(0, 1)[None], place, align_corners=True).unflatten(1, maps.shape[:2])
 
 
 def curve_plot(knots: Tensor, color_lut: Tensor) -> Figure:
-    """Intensity in, intensity out, for each channel; ticks below where the first LUT's nodes stand."""
+    """Intensity after over intensity before, for each channel. Ticks at the bottom mark the colour LUT's nodes."""
     levels = torch.linspace(0, 1, 256)
     ramp = levels.expand(1, 3, 1, 256).contiguous()
     out = apply_luts(ramp, torch.ones(1, 1, 1, 256), knots, color_lut)[0, :, 0]
@@ -141,7 +141,7 @@ def curve_plot(knots: Tensor, color_lut: Tensor) -> Figure:
 
 
 def map_pictures(maps: Tensor, title: str) -> Figure:
-    """Maps (3, N, h, w) as small pictures, a row for each channel, each picture on a scale of its own."""
+    """Maps (3, N, h, w) as small pictures, one row for each channel. Each picture has its own scale."""
     channels, count = maps.shape[:2]
     figure = Figure(figsize=(1.3 * count, 1.25 * channels + 0.6), layout="constrained")
     axes = figure.subplots(channels, count, squeeze=False)

@@ -1,11 +1,10 @@
-"""What comes from visitors and goes back to them: limits, checks, messages, files that are deleted after an hour."""
+"""Uploads and results: limits, checks and messages. All files are deleted after an hour."""
 
 import contextlib
 import functools
 import logging
 import os
 import re
-import shutil
 import struct
 import tempfile
 import time
@@ -20,7 +19,7 @@ import numpy as np
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from aict_hf.errors import InputError
+from aict_hf.errors import InputError, TooLargeError
 from aict_hf.files.images import IMAGE_SUFFIXES, MAX_JPEG_SIDE, ImageFile, read_image, write_image
 
 MAX_MEGAPIXELS = float(os.environ.get("AICT_SPACE_MAX_MEGAPIXELS", "50"))
@@ -29,18 +28,19 @@ MAX_BATCH = int(os.environ.get("AICT_SPACE_MAX_BATCH", "40"))  # composites in o
 MAX_UNPACKED_MB = 4 * MAX_FILE_MB  # of one zip
 MAX_ZIP_ENTRIES = 4 * MAX_BATCH
 LIFETIME = 3600  # seconds that uploads and results are kept
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # Pillow's names; it knows some that run programs
-PREVIEW_SIDE = 1280  # pixels of pictures that are only looked at
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # Pillow's names; other formats may run programs
+PREVIEW_SIDE = 1280  # pixels of small copies
+PREVIEWS = "previews"  # name of the queue of quick events, which do not wait for slow ones
 
 log = logging.getLogger("aict_space")
 
 
 def photo_upload(label: str, elem_id: str) -> gr.Image:
-    """A place for a photo or mask; handlers get the path of the file as it was uploaded.
+    """An input for a photo or mask. Handlers get the path of the uploaded file.
 
-    gr.Image would open it first: what it cannot open would end in an error without a message. (A subclass would do, but
-    Gradio writes a stub file beside the source for each.) Hide it by its container: Gradio builds a component anew to
-    change its properties.
+    gr.Image would open the file first, and a file that it cannot open would end in an error without a message. This is
+    not a subclass, because Gradio writes a stub file next to the source of each subclass. To hide the input, hide its
+    container: Gradio builds a component anew to change its properties, which would undo the change made here.
     """
     image = gr.Image(
         label=label, elem_id=elem_id, type="filepath", image_mode=None, sources=["upload", "clipboard"], height=260
@@ -50,19 +50,20 @@ def photo_upload(label: str, elem_id: str) -> gr.Image:
 
 
 def visitors_errors(handler: Callable) -> Callable:
-    """Turn what a handler raises into a message on the page: bad input in its own words, anything else in none.
+    """Turn a handler's exceptions into messages on the page.
 
-    Neither holds a folder of this machine; what was not the visitor's doing goes to the log.
+    Bad input is described, without folders of this machine. Other exceptions go to the log, and visitors see a
+    general message.
     """
 
     @functools.wraps(handler)
-    def wrapped(*args, **kwargs):
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return handler(*args, **kwargs)
         except gr.Error:
             raise
-        except (InputError, ValueError) as error:
-            raise gr.Error(without_folders(str(error)), title="Please check", print_exception=False) from None
+        except ValueError as error:
+            raise gr.Error(in_words(error), title="Please check", print_exception=False) from None
         except Exception as error:
             log.exception("a handler failed")
             raise gr.Error(
@@ -74,25 +75,30 @@ def visitors_errors(handler: Callable) -> Callable:
     return wrapped
 
 
+def in_words(error: ValueError) -> str:
+    """The message of bad input for visitors, without folders of this machine."""
+    return without_folders(f"{error.problem}; scale it down" if isinstance(error, TooLargeError) else str(error))
+
+
 def without_folders(message: str) -> str:
-    """A message with the folders of file names left out."""
+    """A message without the folders of file names."""
     for folder in (get_upload_folder(), tempfile.gettempdir(), Path.cwd(), Path(__file__).parent):
         message = re.sub(rf"{re.escape(str(folder))}(?:/[^/\s]+)*/(?=[^/\s])", "", message)
     return re.sub(r"(?<![\w.])/(?:[\w.+@-]+/)+", "", message)
 
 
 def uploaded(file: Any, what: str) -> Path:
-    """The path of an upload, as a component or the API gives it.
+    """The path of an upload, from a component or the API.
 
     Raises:
-        ValueError: if nothing was uploaded, or the path is none of an upload.
+        ValueError: if nothing was uploaded, or the path is not one of an upload.
     """
     path = file.get("path") if isinstance(file, dict) else getattr(file, "path", file)
     if not path:
         raise ValueError(f"There is no {what} yet: upload one, or start from an example.")
     try:
         resolved = Path(path).resolve()
-    except (TypeError, ValueError) as error:  # no text, or text with a null character
+    except (TypeError, ValueError) as error:  # not a text, or a text with a null character
         raise ValueError(f"The {what} is no upload: upload the file itself.") from error
     allowed = (Path(get_upload_folder()).resolve(), Path(__file__).resolve().parent / "examples")
     if not any(resolved.is_relative_to(folder) for folder in allowed):
@@ -106,21 +112,17 @@ def read_photo(file: Any, what: str = "photo") -> ImageFile:
     """Decode an upload.
 
     Raises:
-        ValueError: if it is missing, no image, or too large.
+        ValueError: if the upload is missing, no image, or too large.
     """
     path = uploaded(file, what)
     if path.stat().st_size > MAX_FILE_MB * 2**20:
-        raise InputError(f"{path}: is larger than {MAX_FILE_MB} MB; make it smaller")
-    try:
-        return read_image(path, max_megapixels=MAX_MEGAPIXELS, formats=FORMATS)
-    except InputError as error:
-        # what helps on the command line does not help here
-        raise InputError(str(error).replace("raise --max-megapixels if you trust the file", "scale it down")) from error
+        raise InputError(f"{path}: is larger than {MAX_FILE_MB} MB; scale it down")
+    return read_image(path, max_megapixels=MAX_MEGAPIXELS, formats=FORMATS)
 
 
 def new_file(name: str) -> Path:
-    """Where to put a result: Gradio deletes what lies there when it is older than `LIFETIME`."""
-    for folder in _upload_folder().glob("result-*"):  # emptied by then, which Gradio leaves
+    """A path for a result. Gradio deletes the file when it is older than `LIFETIME`."""
+    for folder in _upload_folder().glob("result-*"):  # Gradio empties old folders and leaves them
         with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime > LIFETIME:
                 folder.rmdir()
@@ -128,9 +130,9 @@ def new_file(name: str) -> Path:
 
 
 def shown(photo: ImageFile, name: str) -> str:
-    """A full-size picture for browsers, which show neither TIFF nor 16 bits: JPEG, or PNG where that is too small."""
+    """A full-size picture for browsers, which show neither TIFF nor 16 bits: JPEG, or PNG if JPEG is too small."""
     pixels = _eight_bit(photo.pixels)
-    pixels = pixels.convert("L" if pixels.mode in ("L", "LA") else "RGB")  # so that a gray profile stays one of gray
+    pixels = pixels.convert("L" if pixels.mode in ("L", "LA") else "RGB")  # a gray profile needs gray pixels
     path = new_file(name + (".jpg" if max(pixels.size) <= MAX_JPEG_SIDE else ".png"))
     write_image(path, ImageFile(pixels, photo.icc_profile))
     return str(path)
@@ -145,7 +147,7 @@ def preview(photo: ImageFile, side: int = PREVIEW_SIDE) -> Image.Image:
 
 
 def save_result(photo: ImageFile, stem: str, format: str) -> Path:
-    """Encode a result as "PNG" or "JPEG" under a name of the visitor's, with its profile and EXIF."""
+    """Encode a result as "PNG" or "JPEG", with its profile and EXIF, under a name made of `stem`."""
     pixels = photo.pixels
     if format == "JPEG" and isinstance(pixels, Image.Image) and pixels.mode in ("RGBA", "LA"):
         photo = ImageFile(pixels.convert("RGB"), photo.icc_profile, photo.exif)
@@ -157,7 +159,7 @@ def save_result(photo: ImageFile, stem: str, format: str) -> Path:
 
 
 def safe_name(stem: str) -> str:
-    """A file name's stem that is safe to write anywhere."""
+    """A file name's stem that is safe on every system."""
     return re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "photo"
 
 
@@ -166,14 +168,15 @@ def unpack(
 ) -> list[Path]:
     """Unpack the images of a zip.
 
-    Folders inside are kept, one level of them; entries that are no images by their name are left out.
+    One level of folders is kept. Entries whose names are not those of images are left out.
 
     Raises:
-        InputError: if it is no zip, is encrypted or of a rare compression, or holds a path that leads outside, a link,
-            more than `max_entries`, or unpacks to more than `max_bytes`, whatever sizes it states.
+        InputError: if the file is no zip, is encrypted or uses a rare compression, holds a link or a path that leads
+            outside, holds more than `max_entries`, or unpacks to more than `max_bytes`. Bytes are counted while
+            unpacking; the sizes that the zip states do not matter.
     """
     unpacked, total = [], 0
-    if (entries := _stated_entries(archive)) > max_entries:  # before they are read: a million take seconds
+    if (entries := _stated_entries(archive)) > max_entries:  # before reading them: a million take seconds
         raise InputError(f"{archive.name}: holds {entries} files; at most {MAX_ZIP_ENTRIES} are taken")
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -189,7 +192,7 @@ def unpack(
                 if entry.flag_bits & 1:
                     raise InputError(f"{archive.name}: is encrypted; pack it without a password")
                 if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    # others are unpacked in one go, however large
+                    # zipfile unpacks other compressions at once, regardless of their size
                     raise InputError(f"{archive.name}: is compressed in a rare way; pack it as an ordinary zip")
                 name = parts[-1] if parts else ""
                 if name.startswith(".") or "__MACOSX" in parts or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
@@ -213,7 +216,7 @@ def unpack(
 
 
 def _stated_entries(archive: Path) -> int:
-    """How many entries a zip's end record states; 65535 for more."""
+    """The number of entries in a zip's end record; 65535 stands for more."""
     with archive.open("rb") as file:
         file.seek(max(0, archive.stat().st_size - 22 - 65535))
         tail = file.read()
@@ -222,13 +225,8 @@ def _stated_entries(archive: Path) -> int:
 
 
 def working_folder() -> "tempfile.TemporaryDirectory[str]":
-    """A folder for the time of one job."""
+    """A temporary folder for one job."""
     return tempfile.TemporaryDirectory(prefix="job-", dir=_upload_folder())
-
-
-def remove(path: str | os.PathLike) -> None:
-    """Delete a result that is not wanted any more, with the folder made for it."""
-    shutil.rmtree(Path(path).parent, ignore_errors=True)
 
 
 def _eight_bit(pixels: Image.Image | np.ndarray) -> Image.Image:

@@ -19,7 +19,7 @@ from PIL import Image
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: its kernels then run on the CPU
 
-from aict_hf import AICTConfig, AICTImageProcessor, AICTModel
+from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, Harmonizer
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -87,6 +87,12 @@ def model(config) -> AICTModel:
 @pytest.fixture
 def processor(config) -> AICTImageProcessor:
     return AICTImageProcessor(size=config.image_size)
+
+
+@pytest.fixture
+def harmonizer(model, processor) -> Harmonizer:
+    """The small network with its processor."""
+    return Harmonizer(model, processor)
 
 
 def make_inputs(batch: int = 2, size: int = 32, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -300,7 +300,7 @@ def test_compose_refuses_bad_input_in_one_line(files, run, arguments, words):
 def test_augment_writes_a_dataset_and_goes_on(files, run):
     write_coco_dataset(files / "in")
     write_cutouts(files / "cutouts")
-    command = ("augment", "in/annotations.json", "out", "--cutouts", "cutouts", "--copies", 2, "--objects", "1,1")
+    command = ("augment", "in/annotations.json", "out", "--foregrounds", "cutouts", "--copies", 2, "--objects", "1,1")
     code, err, _ = run(*command, "--strengths", "0.7,1.0", "--block-size", 2)
     assert (code, err) == (0, "aict: 8 images in out (0 from an earlier run), 0 failed\n")
     assert len(json.loads((files / "out" / "annotations.json").read_text())["images"]) == 8
@@ -344,7 +344,7 @@ def test_both_engines_of_both_commands_do_the_same(files):
         (files / folder / "a.png").write_bytes((files / source).read_bytes())
     for engine in ("local", "ray"):
         for command in (
-            ("augment", "in/annotations.json", f"{engine}_augmented", "--cutouts", "cutouts", "--block-size", "2"),
+            ("augment", "in/annotations.json", f"{engine}_augmented", "--foregrounds", "cutouts", "--block-size", "2"),
             ("harmonize", "photos", "--masks", "masks", "-o", f"{engine}_harmonized"),
         ):
             command = [sys.executable, "-m", "aict_hf", *command, "--engine", engine]
@@ -426,7 +426,7 @@ def test_scores_refuse_bad_input_in_one_line(files, run, arguments, words):
 def test_augment_says_how_many_objects_fit_too_badly(files, run):
     write_coco_dataset(files / "in")
     write_cutouts(files / "cutouts")
-    command = ("augment", "in/annotations.json", "out", "--cutouts", "cutouts", "--objects", "1,1")
+    command = ("augment", "in/annotations.json", "out", "--foregrounds", "cutouts", "--objects", "1,1")
     code, err, _ = run(*command, "--max-disharmony", "0")
     assert code == 0
     assert "aict: 4 objects left out, with a disharmony above 0\n" in err

@@ -18,7 +18,7 @@ BELOW = {
     "files": {"errors"},
     "compose": {"errors", "files", "model"},
     "data": {"errors", "files", "model"},
-    "harmonize": {"errors", "files", "model", "pretrained"},
+    "harmonize": {"compose", "errors", "files", "model", "pretrained"},
     "export": {"errors", "files", "harmonize", "model", "pretrained"},
     "augment": {"compose", "errors", "files", "harmonize", "model", "pretrained"},
 }

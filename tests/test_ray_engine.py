@@ -1,6 +1,7 @@
 import builtins
 import json
 import os
+import pickle
 import signal
 import threading
 import time
@@ -15,8 +16,9 @@ from aict_hf.augment.files import AugmentRun, augment_files
 from aict_hf.augment.options import AugmentJob, CopyPasteOptions
 from aict_hf.errors import InputError
 from aict_hf.harmonize.files import Job, harmonize_files
-from aict_hf.pretrained import load_checkpoint
-from aict_hf.ray_engine import _BlockMaker, _Harmonizer, augment_with_ray, harmonize_with_ray
+from aict_hf.harmonize.harmonizer import Harmonizer
+from aict_hf.harmonize.options import HarmonizeOptions
+from aict_hf.ray_engine import _BlockMaker, _HarmonizeActor, augment_with_ray, harmonize_with_ray
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +82,11 @@ def test_actors_make_what_the_local_engine_makes(job, tmp_path):
 
 def test_harmonizing_actors_report_what_they_did(jobs):
     rows = {name: [str(getattr(job, name)) for job in jobs] for name in ("composite", "mask", "output")}
-    report = _Harmonizer(None, "cpu", {"batch_size": 4})(rows)
+    report = _HarmonizeActor(None, "cpu", HarmonizeOptions(batch_size=4))(rows)
     assert report["written"] == [5]
     assert report["images"] == [6]
     assert len(json.loads(report["files"][0])) == 6
-    assert "4.png: is not an image" in report["failures"][0][0]
+    assert "4.png: is not an image" in str(pickle.loads(report["failures"][0])[0])
     assert "no foreground" in report["warnings"][0][0]
 
 
@@ -157,14 +159,14 @@ def test_a_killed_worker_loses_nothing(cluster, job, tmp_path):
 @pytest.mark.filterwarnings("ignore")  # Ray's own: deprecations, sockets left open
 def test_folders_are_harmonized_on_ray_as_here(cluster, jobs, tmp_path):
     warnings = []
-    report = harmonize_with_ray(jobs, workers=2, batch_size=2, warn=warnings.append)
+    report = harmonize_with_ray(jobs, None, HarmonizeOptions(batch_size=2), workers=2, warn=warnings.append)
     assert report.written == 5
     assert len(report.failures) == len(warnings) == 1
     there = [np.asarray(Image.open(job.output)) for job in jobs if job.output.exists()]
     local = [Job(job.composite, job.mask, tmp_path / f"local_{job.output.name}") for job in jobs]
-    harmonize_files(local, *load_checkpoint(), batch_size=2)
+    harmonize_files(local, Harmonizer.from_pretrained(), HarmonizeOptions(batch_size=2))
     here = [np.asarray(Image.open(job.output)) for job in local if job.output.exists()]
     assert len(here) == len(there) == 5
     for one, other in zip(here, there, strict=True):  # with another number of threads
         assert np.abs(one.astype(int) - other).max() <= 1
-    assert harmonize_with_ray(jobs[:3], workers=2, skip_existing=True).skipped == 3
+    assert harmonize_with_ray(jobs[:3], None, HarmonizeOptions(skip_existing=True), workers=2).skipped == 3

@@ -35,6 +35,8 @@ from gradio_client.exceptions import AppError  # noqa: E402
 
 from aict_hf import ImageHarmonizationPipeline  # noqa: E402
 from aict_hf.errors import InputError  # noqa: E402
+from aict_hf.harmonize.harmonizer import LUTMaps  # noqa: E402
+from aict_hf.model import image_processing_aict  # noqa: E402
 from aict_hf.model.lut import apply_luts  # noqa: E402
 
 SPACE = Path(app.__file__).parent
@@ -83,7 +85,8 @@ def test_the_api_gives_what_the_pipeline_gives(client, tmp_path):
     photo, mask = save(tmp_path, exif=exif, icc_profile=profile)
     path = client.predict(handle_file(photo), handle_file(mask), 0.7, api_name="/harmonize")
     result = Image.open(path)
-    pipeline = ImageHarmonizationPipeline(harmonizer.checkpoint()[0], image_processor=harmonizer.checkpoint()[1])
+    parts = harmonizer.harmonizer()
+    pipeline = ImageHarmonizationPipeline(parts.model, image_processor=parts.processor)
     wanted = pipeline(photo, mask, strength=0.7)
     assert np.array_equal(result, wanted)
     assert not np.array_equal(result, Image.open(photo))
@@ -180,7 +183,7 @@ def test_other_failures_say_nothing_of_this_machine(client, tmp_path, monkeypatc
     def fail(*_):
         raise RuntimeError(f"{SPACE}/secret")
 
-    monkeypatch.setattr(app, "look", fail)
+    monkeypatch.setattr(app, "predict", fail)
     with pytest.raises(AppError, match="went wrong here") as raised:
         client.predict(*map(handle_file, save(tmp_path)), api_name="/harmonize")
     assert "secret" not in str(raised.value)
@@ -208,14 +211,14 @@ def test_results_are_gradios_to_delete(server, client, tmp_path):
 
 def test_a_full_queue_is_said(tmp_path, monkeypatch, folder):
     started, go_on = threading.Event(), threading.Event()
-    look = app.look
+    predict = app.predict
 
-    def slow_look(*arguments):
+    def slow_predict(*arguments):
         started.set()
         go_on.wait(30)
-        return look(*arguments)
+        return predict(*arguments)
 
-    monkeypatch.setattr(app, "look", slow_look)
+    monkeypatch.setattr(app, "predict", slow_predict)
     monkeypatch.setattr(app, "JOBS", 1)
     monkeypatch.setattr(app, "QUEUE", 1)
     page = app.build()
@@ -254,7 +257,8 @@ def test_another_strength_needs_no_network(folder, monkeypatch):
     assert not np.array_equal(Image.open(weaker[1]), Image.open(pictures[1]))
     assert "not needed again" in told
     harmonize_tab.save(looked, photo, 40, "PNG")
-    pipeline = ImageHarmonizationPipeline(harmonizer.checkpoint()[0], image_processor=harmonizer.checkpoint()[1])
+    parts = harmonizer.harmonizer()
+    pipeline = ImageHarmonizationPipeline(parts.model, image_processor=parts.processor)
     assert np.array_equal(Image.open(next(folder.rglob("photo_harmonized.png"))), pipeline(photo, mask, strength=0.4))
 
 
@@ -359,6 +363,30 @@ def test_all_that_takes_time_shares_one_limit():
     assert previews == {"click", "place", "show_point", "show_source"}
     assert {limits[name] for name in limits if name not in previews} == {"photos"}
     assert {"harmonize", "compose", "run", "run_example", "take_photo", "take_pieces"} <= set(limits)
+
+
+def test_a_photo_is_decoded_once_and_the_state_keeps_no_photo(folder, monkeypatch):
+    decoded = []
+    photo_tensors = image_processing_aict.photo_tensors
+    monkeypatch.setattr(
+        image_processing_aict, "photo_tensors", lambda *given: decoded.append(given) or photo_tensors(*given)
+    )
+    photo, mask = save(folder)
+    looked = harmonize_tab.run(photo, harmonize_tab.UPLOADED, mask, None, False, 100)[1]
+    assert len(decoded) == 1
+    assert {field: type(value) for field, value in vars(looked).items()} == {
+        "photo": str,
+        "mask": bytes,
+        "maps": LUTMaps,
+        "before": str,
+    }
+
+
+def test_batches_word_the_limit_for_visitors(folder, monkeypatch):
+    monkeypatch.setattr(uploads, "MAX_MEGAPIXELS", 0.001)
+    photo, mask = save(folder)
+    _, rows = batch_tab.run([photo], [mask])
+    assert rows[0][1] == "has 64 x 48 pixels, over the limit of 0.001 megapixels; scale it down"
 
 
 def test_very_wide_photos_are_shown(folder):
@@ -500,11 +528,11 @@ def test_the_curves_are_the_luts_at_that_point(folder):
     x, y = 25, 75
     for level in (40, 200):
         flat = torch.full((1, 3, height, width), level / 255)
-        there = apply_luts(flat, torch.ones(1, 1, height, width), inside.maps.knots, inside.maps.color_lut)
+        there = apply_luts(flat, torch.ones(1, 1, height, width), inside.maps.knots[None], inside.maps.color_lut[None])
         for channel, name in enumerate(inside_tab.CHANNELS):
             assert lines[name][level] == pytest.approx(float(there[0, channel, y, x]) * 255, abs=0.05)
-    assert len(intervals.axes) == 3 * inside.maps.sampling_intervals.shape[2]
-    assert len(colors.axes) == 3 * inside.maps.color_lut.shape[2]
+    assert len(intervals.axes) == 3 * inside.maps.sampling_intervals.shape[1]
+    assert len(colors.axes) == 3 * inside.maps.color_lut.shape[1]
 
 
 def test_zerogpu_gets_small_tensors_and_gives_cpu_ones(monkeypatch):
@@ -523,7 +551,7 @@ def test_zerogpu_gets_small_tensors_and_gives_cpu_ones(monkeypatch):
     monkeypatch.setitem(sys.modules, "harmonizer_on_zerogpu", module)
     spec.loader.exec_module(module)
     photo, mask = make_photo(300, 500)
-    maps = module.look(uploads.ImageFile(Image.fromarray(photo)), mask)
+    maps = module.predict(module.open_with_mask(uploads.ImageFile(Image.fromarray(photo)), mask)[0]).maps
     assert len(calls) == 1
     assert all(tensor.shape[2:] == (256, 256) for tensor in calls[0])
     assert maps.knots.device.type == "cpu"
@@ -531,12 +559,12 @@ def test_zerogpu_gets_small_tensors_and_gives_cpu_ones(monkeypatch):
 
 def test_the_checkpoint_is_the_one_the_environment_names(monkeypatch):
     monkeypatch.setenv("AICT_MODEL", "nothing-of-this-name")
-    harmonizer.checkpoint.cache_clear()
+    harmonizer.harmonizer.cache_clear()
     with pytest.raises(InputError, match="nothing-of-this-name"):
-        harmonizer.checkpoint()
+        harmonizer.harmonizer()
     monkeypatch.delenv("AICT_MODEL")
-    harmonizer.checkpoint.cache_clear()
-    assert harmonizer.checkpoint()[0].config.model_type == "aict"
+    harmonizer.harmonizer.cache_clear()
+    assert harmonizer.harmonizer().model.config.model_type == "aict"
 
 
 def test_messages_keep_names_and_lose_folders(folder):

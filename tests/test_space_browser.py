@@ -31,7 +31,7 @@ TIMEOUT = 60_000  # milliseconds; a first call compiles the LUT kernel
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The running Space."""
-    app.checkpoint()
+    app.harmonizer()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         page = app.build()

@@ -1,15 +1,20 @@
 """The foreground's mean colour transform as a .cube LUT, which editors (Photoshop, DaVinci, ffmpeg) load.
 
-A .cube file is one transform for all positions, so it keeps what AICT does on average over the foreground and loses how
-that varies over the photo: `cube_error` says how much.
+A .cube file has one transform for all positions. It keeps the average of AICT's transform over the foreground and loses
+its variation over the photo. `cube_error` measures the loss.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..files.atomic_write import atomic_file
+from ..files.images import DEFAULT_MAX_MEGAPIXELS, read_image
+from ..harmonize.harmonizer import Harmonizer
+from ..model.image_processing_aict import open_photo
 from ..model.levels import to_unit
 from ..model.lut import apply_luts
 from ..model.lut_reference import look_up, sample_luts
@@ -17,8 +22,61 @@ from ..model.lut_reference import look_up, sample_luts
 SIZES = (2, 256)  # of a 3-D LUT, by the specification
 
 
+class CubeError(NamedTuple):
+    """What a .cube file loses, as fMSE: squared error per foreground pixel, 0..255 scale.
+
+    Attributes:
+        distance: between the .cube file's result and the full result.
+        change: between the composite and the full result.
+    """
+
+    distance: float
+    change: float
+
+
+def export_cube(
+    composite: Path,
+    mask: Path | None,
+    output: Path,
+    harmonizer: Harmonizer,
+    *,
+    size: int = 33,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+) -> CubeError:
+    """Write the .cube file of one photo.
+
+    Args:
+        composite: the photo.
+        mask: the file of its mask, or None if the composite's alpha channel is the mask.
+        output: the .cube file to write.
+        harmonizer: the network.
+        size: nodes along each side of the LUT, 2 to 256.
+        max_megapixels: refuse larger images.
+    Returns:
+        the loss on this photo.
+    Raises:
+        InputError: if a file cannot be read or written, or the mask has no foreground or too little of it.
+    """
+    photo = read_image(composite, max_megapixels=max_megapixels).pixels
+    foreground = None if mask is None else read_image(mask, max_megapixels=max_megapixels).pixels
+    try:
+        [luts] = harmonizer.predict_opened([open_photo(photo, foreground)])
+        opened, knots, color_lut = luts.photo, luts.knots[None], luts.color_lut[None]
+        side = harmonizer.processor.size
+        _, small_mask = opened.low_resolution((side["height"], side["width"]))
+        if opened.mask.any() and not small_mask.any():
+            copy = f"{side['height']} x {side['width']} copy"
+            raise ValueError(f"the foreground is too small to show in the network's {copy}")
+        curves = mean_curves(small_mask.to(knots.device), knots, color_lut, size=size).cpu()
+        loss = cube_error(opened.rgb, opened.mask, knots.cpu(), color_lut.cpu(), curves)
+    except ValueError as error:
+        raise InputError(f"{mask or composite}: {error}") from error
+    write_cube(output, curves, title=f"AICT, {composite.stem}")
+    return loss
+
+
 def mean_curves(mask: Tensor, knots: Tensor, color_lut: Tensor, *, size: int = 33) -> Tensor:
-    """What the LUTs do to each intensity, averaged over the foreground.
+    """Average the LUTs' transform of each intensity over the foreground.
 
     Args:
         mask: foreground of one photo at any resolution, float in [0, 1], shape (1, H, W).
@@ -45,12 +103,12 @@ def mean_curves(mask: Tensor, knots: Tensor, color_lut: Tensor, *, size: int = 3
 
 
 def apply_curves(composite: Tensor, mask: Tensor, curves: Tensor) -> Tensor:
-    """A photo whose foreground went through the curves, as an editor does it that loads the .cube file.
+    """Apply the curves to the foreground, as an editor with the .cube file does.
 
     Args:
         composite: RGB, uint8, uint16 or float in [0, 1], shape (3, H, W).
         mask: foreground, uint8 or float in [0, 1], shape (1, H, W).
-        curves: what `mean_curves` returns.
+        curves: the result of `mean_curves`.
     Returns:
         float in [0, 1], shape (3, H, W).
     """
@@ -58,16 +116,13 @@ def apply_curves(composite: Tensor, mask: Tensor, curves: Tensor) -> Tensor:
     return weight * look_up(curves[None, :, :, None, None], colors[None])[0] + (1 - weight) * colors
 
 
-def cube_error(
-    composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor, curves: Tensor
-) -> tuple[float, float]:
-    """How far the curves are from the full result, and how far the composite is.
+def cube_error(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor, curves: Tensor) -> CubeError:
+    """Measure how far the curves' result and the composite are from the full result.
 
     Args:
         composite, mask: as for `apply_curves`.
-        knots, color_lut, curves: as for `mean_curves`, and what it returned.
-    Returns:
-        both as fMSE: squared error per foreground pixel, 0..255 scale.
+        knots, color_lut: as for `mean_curves`.
+        curves: the result of `mean_curves`.
     """
     colors, weight = to_unit(composite), to_unit(mask)
     full = apply_luts(colors[None], weight[None], knots, color_lut)[0]
@@ -75,18 +130,18 @@ def cube_error(
     error, change = (
         float(((image - full) ** 2).sum() / area) * 255**2 for image in (apply_curves(colors, weight, curves), colors)
     )
-    return error, change
+    return CubeError(error, change)
 
 
 def write_cube(path: Path, curves: Tensor, *, title: str) -> None:
-    """Write the curves as a 3-D LUT; the file appears only when it is complete.
+    """Write the curves as a 3-D LUT. The file appears only when it is complete.
 
     Args:
-        path: where to.
+        path: the file to write.
         curves: shape (3, size), size 2 to 256.
-        title: what editors show.
+        title: the name that editors show.
     Raises:
-        ValueError: if there are more or fewer intensities than the format allows.
+        ValueError: if the number of intensities is out of range.
         InputError: if the file cannot be written.
     Source: Adobe, "Cube LUT Specification" 1.0 (2013).
     """
@@ -102,4 +157,4 @@ def write_cube(path: Path, curves: Tensor, *, title: str) -> None:
                 file.writelines(f"{r:.6f} {g:.6f} {b:.6f}\n" for r in red)
 
 
-__all__ = ["apply_curves", "cube_error", "mean_curves", "write_cube"]
+__all__ = ["CubeError", "apply_curves", "cube_error", "export_cube", "mean_curves", "write_cube"]

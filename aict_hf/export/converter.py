@@ -12,8 +12,13 @@ from ..files.tensors import read_tensors
 from ..model.configuration_aict import AICTConfig
 from ..model.image_processing_aict import AICTImageProcessor
 from ..model.modeling_aict import AICTModel
+from .options import StoredDtype
 
-STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+STORED_DTYPES: dict[StoredDtype, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
 
 
 def read_official_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -132,7 +137,7 @@ def convert_checkpoint(
     out_dir: str | os.PathLike,
     *,
     config: AICTConfig | None = None,
-    dtype: str = "float32",
+    dtype: StoredDtype = "float32",
 ) -> None:
     """Write a folder with weights, config and image processor from one of the authors' checkpoints.
 
@@ -157,7 +162,7 @@ def convert_checkpoint(
         AICTImageProcessor(size=config.image_size).save_pretrained(partial)
 
 
-def stored_state_dict(model: AICTModel, dtype: str) -> dict[str, Tensor]:
+def stored_state_dict(model: AICTModel, dtype: StoredDtype) -> dict[str, Tensor]:
     """Weights of a model in `dtype`, except the batch-norm statistics.
 
     Args:

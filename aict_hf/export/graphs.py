@@ -8,7 +8,7 @@ import logging
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from ..files.atomic_write import atomic_folder
 from ..model.lut_reference import apply_luts_reference
 from ..model.modeling_aict import AICTModel
 from ..pretrained import load_checkpoint
+from .options import GraphFormat
 
 MAX_BATCH, MAX_SIDE = 1024, 65536
 
@@ -42,9 +43,7 @@ class LUTApplication(nn.Module):
         return apply_luts_reference(composite, mask, knots, color_lut)
 
 
-def export_graphs(
-    checkpoint: str | os.PathLike | None, out_dir: str | os.PathLike, *, format: Literal["onnx", "torch"]
-) -> Path:
+def export_graphs(checkpoint: str | os.PathLike | None, out_dir: str | os.PathLike, *, format: GraphFormat) -> Path:
     """Write `parameter_network` and `apply_luts` as `.onnx` files, or as `.pt2` files of torch.export.
 
     The batch size is dynamic in both graphs, height and width in `apply_luts`. All tensors are float32. ONNX files are
@@ -127,7 +126,7 @@ def _save_onnx(program: ExportedProgram, inputs: tuple[Tensor, ...], path: Path)
         if not difference <= 1e-4:
             raise InputError(
                 f"{path.stem}: onnxruntime differs from torch by {difference:.1e}, expected at most 1e-4; "
-                "export with --format torch, or try other versions of onnx and onnxruntime"
+                "export with format torch, or try other versions of onnx and onnxruntime"
             )
 
 

@@ -14,6 +14,7 @@ from ..model.pipeline_aict import ImageHarmonizationPipeline
 from ..pretrained import bundled_checkpoints, checkpoint_location, load_checkpoint
 from .converter import stored_state_dict
 from .model_card import complete_front_matter, model_card, read_results, result_files
+from .options import StoredDtype
 
 PACKAGE = Path(__file__).parents[1]
 EXAMPLES = ("dandelion_composite.jpg", "dandelion_mask.png", "demo.jpg", "failures.jpg", "LICENSES.md")
@@ -26,7 +27,7 @@ FRONT_MATTER: dict[str, Any] = {
 
 
 def export_repository(
-    checkpoint: str | os.PathLike | None, out_dir: str | os.PathLike, *, dtype: str | None = None
+    checkpoint: str | os.PathLike | None, out_dir: str | os.PathLike, *, dtype: StoredDtype | None = None
 ) -> Path:
     """Write a folder that `AutoModel.from_pretrained(..., trust_remote_code=True)` loads without this package.
 

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from ..errors import InputError, one_line
+from ..errors import InputError, TooLargeError, one_line
 from .atomic_write import atomic_file
 from .exif import append_exif, exif_block
 
@@ -158,13 +158,10 @@ def check_pixel_count(path: str | os.PathLike, width: int, height: int, max_mega
     """Refuse images over a limit, before they are decoded.
 
     Raises:
-        InputError: saying the size and the limit.
+        TooLargeError: with the size and the limit.
     """
     if width * height > max_megapixels * 1e6:
-        raise InputError(
-            f"{path}: has {width} x {height} pixels, over the limit of {max_megapixels:g} megapixels; "
-            "raise --max-megapixels if you trust the file"
-        )
+        raise TooLargeError(path, (width, height), max_megapixels)
 
 
 def output_format(path: str | os.PathLike) -> str:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..model.image_processing_aict import (
     AICTImageProcessor,
     ImageLike,
+    OpenedPhoto,
     is_several,
     open_image,
     photo_tensors,
@@ -20,9 +21,10 @@ from ..model.image_processing_aict import (
 from ..model.levels import to_unit
 from ..model.modeling_aict import AICTModel
 from ..pretrained import DEFAULT_CHECKPOINT
+from .harmonizer import Harmonizer
 
 try:
-    # Not from the top, where type checkers find placeholders.
+    # Not from the package's top level, where type checkers find placeholders.
     from diffusers.modular_pipelines.modular_pipeline import ModularPipelineBlocks, PipelineState
     from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec, InputParam, OutputParam
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
@@ -35,14 +37,14 @@ OUTPUT_TYPES = ("pil", "np", "pt")
 class AICTHarmonizePipeline(DiffusionPipeline):
     """Fits the colours of a generated foreground to the photo it was generated into.
 
-    `AICTHarmonizePipeline(*load_checkpoint())` (`aict_hf.pretrained`) has a bundled or any other AICT checkpoint. What
-    `save_pretrained` writes is a folder for `AICTHarmonizePipeline.from_pretrained` on machines with this package.
-    diffusers does not load such a folder from the Hub, nor without the package: put there what `aict export` writes,
-    which transformers loads anywhere and `load_checkpoint` here.
+    `AICTHarmonizePipeline(*load_checkpoint())` (`aict_hf.pretrained`) uses a bundled or any other AICT checkpoint.
+    `save_pretrained` writes a folder that `AICTHarmonizePipeline.from_pretrained` loads on machines with this package.
+    diffusers does not load such a folder from the Hub or without the package. For the Hub, use `aict export`:
+    transformers loads the exported folder anywhere, and so does `load_checkpoint`.
 
     Args:
         model: predicts the LUTs.
-        image_processor: makes its inputs and applies the LUTs.
+        image_processor: makes the model's inputs.
 
     Source: AICT (NeurIPS 2024).
     """
@@ -68,27 +70,27 @@ class AICTHarmonizePipeline(DiffusionPipeline):
         """Harmonize generated images, one or several, of any mixture of sizes.
 
         Args:
-            image: what an inpainting pipeline returned, or a composite: PIL images, paths, arrays (H, W, 3) or
+            image: the output of an inpainting pipeline, or a composite. PIL images, paths, arrays (H, W, 3) or
                 (B, H, W, 3), tensors (3, H, W) or (B, 3, H, W), or lists of these; uint8 or float in [0, 1].
-            mask_image: the foreground that was generated, white; values between black and white are soft. The size of
-                `original_image`, or of `image` without it. One per image or one for all: PIL images, paths, arrays
+            mask_image: the generated foreground is white; values between black and white are soft. Its size is that of
+                `original_image` if given, else of `image`. One per image or one for all. PIL images, paths, arrays
                 (H, W), (B, H, W) or (..., H, W, 1), tensors (H, W), (B, H, W) or (..., 1, H, W).
-            original_image: the photo that was inpainted, one per image or one for all. Where the mask is 0 its pixels
-                come back exactly, which an inpainting pipeline's do not; where the mask is soft, what was generated is
-                blended in before it is harmonized. What was generated in another size, as pipelines with a resolution
-                of their own do, is resized to the original's, bicubically and without keeping its aspect ratio.
-                Without it, the background is that of `image`: right where the pipeline has laid its result onto the
-                photo already (diffusers' `padding_mask_crop`), whose soft edges would be blended twice.
-            strength: share of the change of colours to apply, 0 (only the blending) to 1. Not the inpainting
-                pipeline's strength, which is how much it generates anew.
-            batch_size: how many images go through the network at once.
+            original_image: the photo that was inpainted, one per image or one for all. The result has exactly its
+                pixels where the mask is 0. Where the mask is soft, the generated image is blended in before it is
+                harmonized. A generated image of another size is resized to the original's, bicubically and without
+                keeping its aspect ratio. If `original_image` is left out, the background is that of `image`. Leave it
+                out if the pipeline has laid its result onto the photo already (diffusers' `padding_mask_crop`):
+                otherwise soft edges are blended twice.
+            strength: share of the colour change to apply, 0 (only the blending) to 1. This is not the inpainting
+                pipeline's strength.
+            batch_size: number of images in one run of the network.
             output_type: "pil" for a list of RGB images, "np" for a float32 array (B, H, W, 3) in [0, 1], "pt" for a
-                float32 tensor (B, 3, H, W), on the device of `image`; lists where the sizes differ.
+                float32 tensor (B, 3, H, W) on the device of `image`. Lists if the sizes differ.
             return_dict: False for a plain tuple.
         Returns:
             `ImagePipelineOutput` with `images`, or `(images,)`.
         Raises:
-            ValueError: if an image is none, numbers or sizes do not fit, or an option is out of range.
+            ValueError: if an image cannot be read, numbers or sizes do not fit, or an option is out of range.
         """
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type is {output_type!r}; expected one of {', '.join(OUTPUT_TYPES)}")
@@ -110,25 +112,20 @@ class AICTHarmonizePipeline(DiffusionPipeline):
                 raise ValueError(
                     f"image holds {len(generated)} images, {name} {len(given)}; pass one for each or one for all"
                 )
-        photos = list(zip(generated, masks, originals, strict=True))
+        given_photos = list(zip(generated, masks, originals, strict=True))
+        harmonizer = Harmonizer(self.model, self.image_processor)
         results: list[Tensor] = []
-        with self.progress_bar(total=len(photos)) as progress_bar:
-            for start in range(0, len(photos), batch_size):
-                composites, foregrounds = [], []
-                for index, photo in enumerate(photos[start : start + batch_size], start):
+        with self.progress_bar(total=len(given_photos)) as progress_bar:
+            for start in range(0, len(given_photos), batch_size):
+                photos = []
+                for index, given_photo in enumerate(given_photos[start : start + batch_size], start):
                     try:
-                        composite, foreground = _composite(*photo, keep_uint8=output_type == "pil")
+                        photos.append(_composite(*given_photo, keep_uint8=output_type == "pil"))
                     except ValueError as error:
                         raise ValueError(f"image {index}: {error}") from error
-                    composites.append(composite)
-                    foregrounds.append(foreground)
-                channels_first = {"input_data_format": "channels_first"}
-                inputs = self.image_processor(composites, foregrounds, return_tensors="pt", **channels_first)
-                outputs = self.model(**inputs.to(self._execution_device), return_harmonized=False)
-                results += self.image_processor.post_process_harmonization(
-                    outputs, composites, foregrounds, strength, **channels_first
-                )
-                progress_bar.update(len(composites))
+                predicted = harmonizer.predict_opened(photos, device=self._execution_device)
+                results += [luts.apply(strength=strength) for luts in predicted]
+                progress_bar.update(len(photos))
         self.maybe_free_model_hooks()
         images: Any = results
         if output_type != "pt":
@@ -141,21 +138,20 @@ class AICTHarmonizePipeline(DiffusionPipeline):
 
 
 class AICTHarmonizeStep(ModularPipelineBlocks):
-    """The same as a block of a modular pipeline, for after an inpainting pipeline's decode step.
+    """`AICTHarmonizePipeline` as a block of a modular pipeline, after an inpainting pipeline's decode step.
 
-    `blocks.sub_blocks.insert("harmonize", AICTHarmonizeStep(), len(blocks.sub_blocks))` puts it last. The components
-    have names of their own, as has the strength: `image_processor` and `strength` are the inpainting pipeline's.
-    `load_components` loads the bundled checkpoint. After `padding_mask_crop`, which lays the result onto the photo
-    itself, the soft edges of a mask are blended twice.
+    `blocks.sub_blocks.insert("harmonize", AICTHarmonizeStep(), len(blocks.sub_blocks))` puts the block last. Its
+    components are called `harmonization_model` and `harmonization_image_processor`, and its strength is called
+    `harmonization_strength`, because the inpainting pipeline has an `image_processor` and a `strength`.
+    `load_components` loads the bundled checkpoint. Do not use the block after `padding_mask_crop`, which lays the
+    result onto the photo itself: soft edges of the mask would be blended twice.
 
     Source: AICT (NeurIPS 2024).
     """
 
     @property
     def description(self) -> str:
-        return (
-            "Fits the colours of what was generated inside the mask to the photo, whose other pixels are kept exactly"
-        )
+        return "Fits the colours inside the mask to the photo. Pixels outside the mask are unchanged."
 
     @property
     def expected_components(self) -> list[ComponentSpec]:
@@ -182,7 +178,7 @@ class AICTHarmonizeStep(ModularPipelineBlocks):
 
     @torch.no_grad()
     def __call__(self, components: Any, state: PipelineState) -> tuple[Any, PipelineState]:
-        """Replace `images` in the state by what `AICTHarmonizePipeline` makes of them, of `mask_image` and `image`."""
+        """Replace `images` in the state by the output of `AICTHarmonizePipeline`."""
         block_state: Any = self.get_block_state(state)
         pipe = AICTHarmonizePipeline(components.harmonization_model, components.harmonization_image_processor)
         pipe.set_progress_bar_config(disable=True)
@@ -198,8 +194,8 @@ class AICTHarmonizeStep(ModularPipelineBlocks):
         return components, state
 
 
-def _composite(image: Any, mask_image: Any, original_image: Any, *, keep_uint8: bool) -> tuple[Tensor, Tensor]:
-    """What was generated, laid onto the original: RGB (3, H, W), float32 or uint8, and the mask (1, H, W)."""
+def _composite(image: Any, mask_image: Any, original_image: Any, *, keep_uint8: bool) -> OpenedPhoto:
+    """The generated image laid onto the original: RGB (3, H, W), float32 or uint8, with its mask (1, H, W)."""
     if mask_image is None:
         raise ValueError("mask_image is None; pass the mask that was inpainted")
     photo, foreground = open_image(image), open_image(mask_image)
@@ -220,7 +216,7 @@ def _composite(image: Any, mask_image: Any, original_image: Any, *, keep_uint8: 
     if not (keep_uint8 and canvas.dtype == torch.uint8):
         canvas = to_unit(canvas)
     if original_image is None:
-        return canvas, mask
+        return OpenedPhoto(canvas, canvas, mask, "channels_first")
     if generated.shape != canvas.shape:
         resized = F.interpolate(to_unit(generated)[None], canvas.shape[1:], mode="bicubic", antialias=True)
         generated = resized[0].clamp(0, 1)
@@ -229,7 +225,7 @@ def _composite(image: Any, mask_image: Any, original_image: Any, *, keep_uint8: 
     blended = opacity * to_unit(generated[:, inside]) + (1 - opacity) * to_unit(canvas[:, inside])
     composite = canvas.clone()
     composite[:, inside] = (blended * 255).round().to(torch.uint8) if canvas.dtype == torch.uint8 else blended
-    return composite, mask
+    return OpenedPhoto(composite, composite, mask, "channels_first")
 
 
 __all__ = ["AICTHarmonizePipeline", "AICTHarmonizeStep"]

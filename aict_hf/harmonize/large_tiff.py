@@ -1,9 +1,9 @@
-"""TIFF files larger than memory, harmonized a strip of rows at a time (`pip install "aict_hf[large]"`).
+"""Harmonize TIFF files that are larger than memory, a strip of rows at a time (`pip install "aict_hf[large]"`).
 
-libvips reads them, tifffile writes the result, for libvips would want it as a whole.
+libvips reads the files. tifffile writes the result, because libvips would need all of it in memory.
 
-Two passes: the first collects the rows the network's low-resolution copy is made of, the second recolours strip after
-strip.
+There are two passes. The first collects the rows that the network's low-resolution copy is made of. The second
+recolours the strips.
 """
 
 from collections.abc import Iterator
@@ -18,26 +18,28 @@ from ..errors import InputError, one_line
 from ..files.atomic_write import atomic_file
 from ..files.exif import MAX_SIZE as MAX_EXIF_FILE
 from ..files.exif import append_exif, exif_block
-from ..files.images import DEFAULT_MAX_MEGAPIXELS, check_pixel_count, open_image
-from ..model.image_processing_aict import AICTImageProcessor
+from ..files.images import check_pixel_count, open_image
+from ..model.image_processing_aict import OpenedPhoto
 from ..model.lut import apply_luts
-from ..model.modeling_aict import AICTModel
 from ..model.resizing import resize_image, resize_mask, sampled_rows
+from .harmonizer import Harmonizer
+from .options import HarmonizeOptions
 
 if TYPE_CHECKING:
     import pyvips
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-TILE = 256  # side of the result's tiles, and rows held at a time
+TILE = 256  # side of the result's tiles, and number of rows in memory
 LARGE_MEGAPIXELS = 100.0  # smaller photos are harmonized in memory
 DTYPES: dict[str, type[np.unsignedinteger]] = {"uchar": np.uint8, "ushort": np.uint16}
 
 
 def is_large_tiff(composite: Path, mask: Path | None, output: Path) -> bool:
-    """Whether a photo is one for `harmonize_large_tiff`: over 100 megapixels, TIFF in and out, and a mask of its size.
+    """Whether `harmonize_large_tiff` takes a photo.
 
-    Only what can be read from the top to the bottom: RGB (with alpha, too) of 8 or 16 bits, not to be turned upright,
-    and a gray mask of 8 bits. False, too, where the extra is missing or a file cannot be read.
+    The photo must have over 100 megapixels, and photo and output must be TIFF files. The photo must be RGB or RGBA of
+    8 or 16 bits, the mask gray of 8 bits and of the photo's size. Neither may need to be turned upright, because they
+    are read from the top to the bottom. The answer is also False if the extra is missing or a file cannot be read.
     """
     if mask is None or composite.suffix.lower() not in TIFF_SUFFIXES or output.suffix.lower() not in TIFF_SUFFIXES:
         return False
@@ -58,7 +60,13 @@ def is_large_tiff(composite: Path, mask: Path | None, output: Path) -> bool:
 
 
 class LargeResult(NamedTuple):
-    """What harmonizing a large photo tells: its size, the mask's mean (0 to 1), the disharmony of its small copy."""
+    """Facts about a large photo that was harmonized.
+
+    Attributes:
+        width, height: its size in pixels.
+        mask_area: share of the photo that is foreground, 0 to 1.
+        disharmony: mean CIEDE2000, measured on the low-resolution copy.
+    """
 
     width: int
     height: int
@@ -66,47 +74,44 @@ class LargeResult(NamedTuple):
     disharmony: float
 
 
-@torch.inference_mode()
 def harmonize_large_tiff(
     composite: Path,
     mask: Path,
     output: Path,
-    model: AICTModel,
-    processor: AICTImageProcessor,
+    harmonizer: Harmonizer,
+    options: HarmonizeOptions | None = None,
     *,
-    strength: float = 1.0,
-    invert_mask: bool = False,
-    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     progress: bool = False,
 ) -> LargeResult:
-    """Harmonize a TIFF file of any size; the result is a tiled TIFF, deflate, with the photo's colour profile and EXIF.
+    """Harmonize a TIFF file of any size.
 
-    A result over 4 GiB is written without EXIF, which has no room for so far an offset.
+    The result is a tiled TIFF, deflate, with the photo's colour profile and EXIF. A result over 4 GiB has no EXIF,
+    because EXIF has no room for offsets that large.
 
     Args:
         composite, mask, output: files for which `is_large_tiff` holds.
-        model, processor: a checkpoint's two parts.
-        strength: share of the change to apply, 0 to 1.
-        invert_mask: fit the background to the foreground instead.
-        max_megapixels: refuse larger images; no question of memory here.
+        harmonizer: the network.
+        options: `strength`, `invert_mask` and `max_megapixels` count; the defaults if left out.
         progress: show progress bars.
     Returns:
-        what is known of the photo; the file is written even where the mask has no foreground.
+        facts about the photo. The file is written even if the mask has no foreground.
     Raises:
         InputError: if a file is damaged or too large, or the output cannot be written.
     """
     import tifffile
 
+    options = options or HarmonizeOptions()
     photo = _open(composite)
     width, height, dtype = photo.width, photo.height, DTYPES[photo.format]
-    check_pixel_count(composite, width, height, max_megapixels)
+    check_pixel_count(composite, width, height, options.max_megapixels)
     with open_image(composite) as header:
         exif = exif_block(header)
-    shape = (processor.size["height"], processor.size["width"])
+    size = harmonizer.processor.size
+    shape = (size["height"], size["width"])
     kept = sampled_rows(height, shape[0])
     wanted = kept.numpy()
     lines, mask_lines, foreground_sum = [], [], 0
-    for top, pixels, weights in _strips(composite, mask, invert_mask, "reading", progress):
+    for top, pixels, weights in _strips(composite, mask, options.invert_mask, "reading", progress):
         inside = wanted[(wanted >= top) & (wanted < top + len(pixels))] - top
         lines.append(pixels[inside, :, :3])
         mask_lines.append(weights[inside])
@@ -115,16 +120,16 @@ def harmonize_large_tiff(
     image = resize_image(torch.from_numpy(np.concatenate(lines)).permute(2, 0, 1), shape, **rows).float() / 255
     small_mask = resize_mask(torch.from_numpy(np.concatenate(mask_lines))[None], shape, **rows)
     del lines, mask_lines
-    inputs = (tensor[None].to(model.device) for tensor in (image, small_mask))
-    outputs = model(*inputs, return_harmonized=False)
-    knots, color_lut = outputs.knots.cpu(), outputs.color_lut.cpu()
+    [luts] = harmonizer.predict_opened([OpenedPhoto(image, image, small_mask)])
+    knots, color_lut = luts.knots[None].cpu(), luts.color_lut[None].cpu()
 
     def harmonized_tiles() -> Iterator[np.ndarray]:
-        """The result's tiles, row after row of them from the left to the right; smaller ones at the edges."""
-        for top, pixels, weights in _strips(composite, mask, invert_mask, "harmonizing", progress):
+        """The result's tiles, row by row from the left to the right; those at the edges are smaller."""
+        for top, pixels, weights in _strips(composite, mask, options.invert_mask, "harmonizing", progress):
             rgb = torch.from_numpy(np.ascontiguousarray(pixels[:, :, :3])).permute(2, 0, 1)[None]
             foreground = torch.from_numpy(weights)[None, None]
-            apply_luts(rgb, foreground, knots, color_lut, strength=strength, out=rgb, top=top, full_height=height)
+            place = {"top": top, "full_height": height}
+            apply_luts(rgb, foreground, knots, color_lut, strength=options.strength, out=rgb, **place)
             pixels[:, :, :3] = rgb[0].permute(1, 2, 0).numpy()
             for left in range(0, width, TILE):
                 yield np.ascontiguousarray(pixels[:, left : left + TILE])
@@ -149,14 +154,13 @@ def harmonize_large_tiff(
         )
         if exif and partial.stat().st_size <= MAX_EXIF_FILE:
             append_exif(partial, exif)
-    [disharmony] = processor.disharmony(outputs, image[None], small_mask[None])
-    return LargeResult(width, height, foreground_sum / (255 * width * height), disharmony)
+    return LargeResult(width, height, foreground_sum / (255 * width * height), luts.disharmony())
 
 
 def _strips(
     composite: Path, mask: Path, invert_mask: bool, title: str, progress: bool
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """The number of each strip's first row, its pixels (rows, W, bands) and its mask (rows, W), from top to bottom."""
+    """For each strip, from top to bottom: its first row's number, pixels (rows, W, bands) and mask (rows, W)."""
     import pyvips
 
     photo, foreground = _open(composite), _open(mask)
@@ -178,7 +182,7 @@ def _strips(
 def _open(path: Path) -> "pyvips.Image":
     try:
         import pyvips
-        import tifffile  # noqa: F401  both or none
+        import tifffile  # noqa: F401  the extra has both
     except (ImportError, OSError) as error:
         raise InputError(f"{path}: images of this size need libvips; pip install 'aict_hf[large]'") from error
     try:

@@ -1,7 +1,8 @@
-"""Image processor of AICT: photos and masks of any kind to the network's inputs, and its LUTs back onto the photos."""
+"""Image processor of AICT: it makes the network's inputs from photos and masks, and applies the LUTs to the photos."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,88 @@ ImageLike = Image.Image | np.ndarray | Tensor | str | os.PathLike
 DISHARMONY_PIXELS = 2**16
 
 
-class AICTImageProcessor(BaseImageProcessor):
-    """Makes the low-resolution copies the network sees, and applies its LUTs to the full-resolution photos.
+@dataclass(frozen=True)
+class OpenedPhoto:
+    """A photo and its foreground mask, decoded once. `open_photo` makes one.
 
-    Photos and masks may be PIL images, NumPy arrays, torch tensors or file paths, one or a list. Arrays are
-    (H, W), (H, W, C) or (C, H, W) with C = 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA); uint8 0..255, uint16
-    0..65535 or float 0..1. Where (H, W, C) and (C, H, W) both fit, torch tensors are read as (C, H, W), NumPy arrays
-    as (H, W, C), unless `input_data_format` says otherwise. Files are turned upright as their EXIF orientation says.
+    Attributes:
+        original: the photo as it was given: a PIL image (also for a path), NumPy array or torch tensor.
+        rgb: its colours, shape (3, H, W), uint8, uint16 or float in [0, 1].
+        mask: its foreground, shape (1, H, W), uint8 or float in [0, 1].
+        input_data_format: as in `AICTImageProcessor.preprocess`.
+    """
+
+    original: Any
+    rgb: Tensor
+    mask: Tensor
+    input_data_format: str | None = None
+
+    def inverted(self) -> "OpenedPhoto":
+        """The same photo with foreground and background exchanged."""
+        return replace(self, mask=255 - self.mask if self.mask.dtype == torch.uint8 else 1 - self.mask)
+
+    def low_resolution(self, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The network's inputs.
+
+        Args:
+            size: height and width.
+        Returns:
+            RGB, shape (3, *size), and mask, shape (1, *size), both float32 in [0, 1].
+        """
+        return resize_image(self.rgb, size).float() / 255, resize_mask(self.mask, size)
+
+    @torch.no_grad()
+    def recolored(self, knots: Tensor, color_lut: Tensor, *, strength: float = 1.0) -> Any:
+        """Apply LUT maps at full resolution.
+
+        Args:
+            knots: the photo's maps as the model returns them, without the batch dimension, shape (3, K + 1, h, w).
+            color_lut: likewise, shape (3, K, h, w).
+            strength: share of the change to apply, 0 (returns the input bit for bit) to 1.
+        Returns:
+            an image of the type, size and mode of `original`. Alpha channels are kept. Pixels with mask 0 are
+            identical to the input.
+        Raises:
+            ValueError: if the strength is out of range.
+        """
+        rgb, mask = (values[None].to(knots.device) for values in (self.rgb, self.mask))
+        harmonized = apply_luts(rgb, mask, knots[None], color_lut[None], strength=strength)[0].to(self.rgb.device)
+        changed = (self.mask > 0) if strength > 0 else torch.zeros_like(self.mask, dtype=torch.bool)
+        return _put_back(self.original, harmonized, changed, self.input_data_format)
+
+    @torch.no_grad()
+    def disharmony(self, knots: Tensor, color_lut: Tensor) -> float:
+        """Measure how far the foreground's colours are from where the LUT maps put them.
+
+        Args:
+            knots, color_lut: as for `recolored`.
+        Returns:
+            mean CIEDE2000 as `AICTImageProcessor.disharmony` defines it.
+        """
+        height, width = self.mask.shape[1:]
+        inside = self.mask.flatten().nonzero()[:, 0]
+        if len(inside) == 0:
+            return 0.0
+        if len(inside) > DISHARMONY_PIXELS:
+            inside = inside[torch.linspace(0, len(inside) - 1, DISHARMONY_PIXELS, dtype=torch.float64).long()]
+        row, column = inside // width, inside % width
+        x, y = column * (2 / max(width - 1, 1)) - 1, row * (2 / max(height - 1, 1)) - 1
+        positions = torch.stack([x, y], dim=-1)[None].float().to(knots.device)
+        colors, weight = to_unit(self.rgb[:, row, column])[None].float(), to_unit(self.mask[0, row, column]).float()
+        colors, weight = colors.to(knots.device), weight.to(knots.device)
+        changed = sample_luts(colors, positions, knots[None].float(), color_lut[None].float())
+        result = weight * changed + (1 - weight) * colors
+        difference = ciede2000(rgb_to_lab(colors), rgb_to_lab(result))[0]
+        return float((weight * difference).sum() / weight.sum())
+
+
+class AICTImageProcessor(BaseImageProcessor):
+    """Makes the low-resolution copies that the network sees, and applies its LUTs to the full-resolution photos.
+
+    Photos and masks may be PIL images, NumPy arrays, torch tensors or file paths, one or a list. Arrays are (H, W),
+    (H, W, C) or (C, H, W). C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA). Values are uint8 0..255, uint16
+    0..65535 or float 0..1. If both layouts fit an array, a torch tensor is read as (C, H, W) and a NumPy array as
+    (H, W, C); `input_data_format` overrides this. Files are turned upright according to their EXIF orientation.
 
     Args:
         size: height and width of the low-resolution copies, in pixels: `{"height": 256, "width": 256}` or one number.
@@ -38,7 +114,7 @@ class AICTImageProcessor(BaseImageProcessor):
 
     model_input_names = ["pixel_values", "mask"]  # noqa: RUF012  as transformers declares it
 
-    def __init__(self, size: dict[str, int] | int = 256, **kwargs):
+    def __init__(self, size: dict[str, int] | int = 256, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.size = _size_dict(size)
 
@@ -57,36 +133,39 @@ class AICTImageProcessor(BaseImageProcessor):
         """Make the network's inputs.
 
         Args:
-            images: composites, one or several.
-            masks: their foreground masks, as many: white (255, 65535, 1.0 or True) is foreground, values between are
-                soft. RGB masks are read by their luminance. May be left out (or None in a list) where the images have
-                an alpha channel, which is then the mask.
+            images: one composite or several.
+            masks: one foreground mask per composite. White (255, 65535, 1.0 or True) is foreground, and values between
+                black and white are soft. RGB masks are read by their luminance. A composite with an alpha channel
+                needs no mask (None in a list): its alpha channel is then the mask.
             size: low-resolution size, instead of the processor's own.
-            input_data_format: "channels_first" or "channels_last" for arrays whose layout is ambiguous.
+            input_data_format: "channels_first" or "channels_last" for arrays of ambiguous layout.
             return_tensors: "pt" for torch tensors, "np" for NumPy arrays.
         Returns:
             `pixel_values`, RGB in [0, 1], shape (B, 3, height, width), and `mask`, in [0, 1], (B, 1, height, width).
         Raises:
-            ValueError: if an image is not what its type promises, a mask is missing or differs in size from its image.
+            ValueError: if an image has an unsupported shape, type or value, a mask is missing, or a mask differs in
+                size from its image.
             FileNotFoundError: if a path does not exist.
         """
+        photos = open_photos(images, masks, input_data_format)
+        return self.network_inputs(photos, size=size, return_tensors=return_tensors)
+
+    def network_inputs(
+        self,
+        photos: Iterable[OpenedPhoto],
+        *,
+        size: dict[str, int] | int | None = None,
+        return_tensors: str | None = "pt",
+    ) -> BatchFeature:
+        """Make the network's inputs from opened photos: what `preprocess` returns."""
         size = self.size if size is None else _size_dict(size)
         shape = (size["height"], size["width"])
-        pixel_values, low_resolution_masks = [], []
-        for index, (image, given_mask) in enumerate(pair_images(images, masks)):
-            photo, foreground = open_image(image), open_image(given_mask)
-            try:
-                rgb, mask = photo_tensors(photo, foreground, input_data_format)
-            except ValueError as error:
-                raise ValueError(f"{_name(image, given_mask, index)}: {error}") from error
-            pixel_values.append(resize_image(rgb, shape).float() / 255)
-            low_resolution_masks.append(resize_mask(mask, shape))
-        data: dict[str, Any] = {"pixel_values": torch.stack(pixel_values), "mask": torch.stack(low_resolution_masks)}
+        pixel_values, masks = zip(*(photo.low_resolution(shape) for photo in photos), strict=True)
+        data: dict[str, Any] = {"pixel_values": torch.stack(pixel_values), "mask": torch.stack(masks)}
         if return_tensors != "pt":  # BatchFeature makes arrays of arrays only
             data = {name: tensor.cpu().numpy() for name, tensor in data.items()}
         return BatchFeature(data=data, tensor_type=return_tensors)
 
-    @torch.no_grad()
     def post_process_harmonization(
         self,
         outputs: Any,
@@ -99,30 +178,21 @@ class AICTImageProcessor(BaseImageProcessor):
         """Apply the predicted LUTs to the photos at full resolution.
 
         Args:
-            outputs: what `AICTModel` returned for `composites` and `masks` (`knots` and `color_lut` are read).
+            outputs: the output of `AICTModel` for `composites` and `masks` (`knots` and `color_lut` are read).
             composites: the photos that were given to the processor.
             masks: their masks, as given to the processor.
             strength: share of the change to apply, 0 (returns the input bit for bit) to 1.
             input_data_format: as in `preprocess`.
         Returns:
-            one image per composite, of the type, size and mode it came in (PIL for a path); alpha channels are kept,
-            pixels with mask 0 are identical to the input. Palette images keep their palette: convert them to RGB
+            one image per composite, of the composite's type, size and mode (PIL for a path). Alpha channels are kept.
+            Pixels with mask 0 are identical to the input. Palette images keep their palette: convert them to RGB
             first for a result of full quality.
         Raises:
-            ValueError: as `preprocess`; or if `outputs` is for another number of images.
+            ValueError: for the reasons of `preprocess`, or if `outputs` holds another number of images.
         """
-        results = []
-        for photo, foreground, knots, color_lut in _opened(outputs, composites, masks):
-            rgb, mask = photo_tensors(photo, foreground, input_data_format)
-            device = knots.device
-            harmonized = apply_luts(
-                rgb[None].to(device), mask[None].to(device), knots[None], color_lut[None], strength=strength
-            )[0].to(rgb.device)
-            changed = (mask > 0) if strength > 0 else torch.zeros_like(mask, dtype=torch.bool)
-            results.append(_put_back(photo, harmonized, changed, input_data_format))
-        return results
+        photos = _paired(outputs, composites, masks, input_data_format)
+        return [photo.recolored(knots, color_lut, strength=strength) for photo, knots, color_lut in photos]
 
-    @torch.no_grad()
     def disharmony(
         self,
         outputs: Any,
@@ -131,53 +201,70 @@ class AICTImageProcessor(BaseImageProcessor):
         *,
         input_data_format: str | None = None,
     ) -> list[float]:
-        """How far the foreground's colours are from where the network would put them; nothing is changed.
+        """Measure how far the foreground's colours are from where the network would put them.
 
         Args:
-            outputs: what `AICTModel` returned for `composites` and `masks` (`knots` and `color_lut` are read).
+            outputs: the output of `AICTModel` for `composites` and `masks` (`knots` and `color_lut` are read).
             composites, masks, input_data_format: as for `post_process_harmonization`.
         Returns:
             for each composite the mean CIEDE2000 between its foreground and the full-strength result, weighted by the
-            mask: 0 fits, 5 is plain to see. Photos larger than 65 536 foreground pixels are measured at that many,
-            evenly spaced. 0 where the mask has no foreground. Colours are taken to be sRGB.
+            mask: 0 fits, 5 is plain to see. A foreground of more than 65 536 pixels is measured at that many, evenly
+            spaced. The result is 0 if the mask has no foreground. Colours are taken to be sRGB.
         Raises:
-            ValueError: as `post_process_harmonization`.
+            ValueError: for the reasons of `post_process_harmonization`.
         """
-        distances = []
-        for photo, foreground, knots, color_lut in _opened(outputs, composites, masks):
-            rgb, mask = photo_tensors(photo, foreground, input_data_format)
-            height, width = mask.shape[1:]
-            inside = mask.flatten().nonzero()[:, 0]
-            if len(inside) == 0:
-                distances.append(0.0)
-                continue
-            if len(inside) > DISHARMONY_PIXELS:
-                inside = inside[torch.linspace(0, len(inside) - 1, DISHARMONY_PIXELS, dtype=torch.float64).long()]
-            row, column = inside // width, inside % width
-            x, y = column * (2 / max(width - 1, 1)) - 1, row * (2 / max(height - 1, 1)) - 1
-            positions = torch.stack([x, y], dim=-1)[None].float().to(knots.device)
-            colors, weight = to_unit(rgb[:, row, column])[None].float(), to_unit(mask[0, row, column]).float()
-            colors, weight = colors.to(knots.device), weight.to(knots.device)
-            changed = sample_luts(colors, positions, knots[None].float(), color_lut[None].float())
-            result = weight * changed + (1 - weight) * colors
-            difference = ciede2000(rgb_to_lab(colors), rgb_to_lab(result))[0]
-            distances.append(float((weight * difference).sum() / weight.sum()))
-        return distances
+        photos = _paired(outputs, composites, masks, input_data_format)
+        return [photo.disharmony(knots, color_lut) for photo, knots, color_lut in photos]
 
 
-def _opened(outputs: Any, composites: Any, masks: Any) -> Iterator[tuple[Any, Any, Tensor, Tensor]]:
-    """Each photo and mask, opened, with its knots and color_lut."""
+def open_photo(image: ImageLike, mask: ImageLike | None = None, input_data_format: str | None = None) -> OpenedPhoto:
+    """Decode a photo and its mask.
+
+    Args:
+        image, mask, input_data_format: one of each, as in `AICTImageProcessor.preprocess`.
+    Raises:
+        ValueError, FileNotFoundError: for the reasons of `AICTImageProcessor.preprocess`.
+    """
+    original = open_image(image)
+    return OpenedPhoto(original, *photo_tensors(original, open_image(mask), input_data_format), input_data_format)
+
+
+def open_photos(
+    images: ImageLike | Sequence[ImageLike],
+    masks: ImageLike | Sequence[ImageLike | None] | None = None,
+    input_data_format: str | None = None,
+) -> Iterator[OpenedPhoto]:
+    """Decode photos and their masks, one after the other; errors name the file, or the number of the image.
+
+    Args:
+        images, masks, input_data_format: as in `AICTImageProcessor.preprocess`.
+    Raises:
+        ValueError, FileNotFoundError: for the reasons of `AICTImageProcessor.preprocess`.
+    """
+    for index, (image, given_mask) in enumerate(pair_images(images, masks)):
+        original, foreground = open_image(image), open_image(given_mask)
+        try:
+            rgb, mask = photo_tensors(original, foreground, input_data_format)
+        except ValueError as error:
+            raise ValueError(f"{_name(image, given_mask, index)}: {error}") from error
+        yield OpenedPhoto(original, rgb, mask, input_data_format)
+
+
+def _paired(
+    outputs: Any, composites: Any, masks: Any, input_data_format: str | None
+) -> Iterator[tuple[OpenedPhoto, Tensor, Tensor]]:
+    """Each photo with its knots and color_lut."""
     pairs = pair_images(composites, masks)
     if len(pairs) != len(outputs.knots):
         raise ValueError(f"outputs holds {len(outputs.knots)} images, composites {len(pairs)}; pass the same ones")
-    for (image, mask), knots, color_lut in zip(pairs, outputs.knots, outputs.color_lut, strict=True):
-        yield open_image(image), open_image(mask), knots, color_lut
+    photos = open_photos(composites, masks, input_data_format)
+    yield from zip(photos, outputs.knots, outputs.color_lut, strict=True)
 
 
 def pair_images(
     images: ImageLike | Sequence[ImageLike], masks: ImageLike | Sequence[ImageLike | None] | None
 ) -> list[tuple[Any, Any]]:
-    """Composites with their masks (None where left out), as they were given.
+    """Pair composites with their masks (None if left out).
 
     Raises:
         ValueError: if there are no images, or not as many masks as images.
@@ -192,17 +279,17 @@ def pair_images(
 
 
 def is_several(images: Any) -> bool:
-    """Whether this is a list of images, or a stack of them in one array, and not one image."""
+    """Whether this is a list of images or a stack of images in one array, not a single image."""
     return isinstance(images, list | tuple) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 4)
 
 
 def open_image(image: Any) -> Any:
-    """The image itself, or the one in the file it names, turned upright.
+    """Decode an image file and turn it upright. Anything but a path is returned unchanged.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no image, has 16 bits a channel in colour, or more pixels than Pillow's own limit
-            (`PIL.Image.MAX_IMAGE_PIXELS`).
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is no image, has 16 bits a channel in colour, or has more pixels than Pillow's own
+            limit (`PIL.Image.MAX_IMAGE_PIXELS`).
     """
     if not isinstance(image, str | os.PathLike):
         return image
@@ -225,17 +312,17 @@ def open_image(image: Any) -> Any:
 
 
 def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = None) -> tuple[Tensor, Tensor]:
-    """One photo and its mask as the tensors the LUTs work on.
+    """Make the tensors that the LUTs work on from one photo and its mask.
 
     Args:
         photo: PIL image, NumPy array or torch tensor, gray, RGB or with alpha.
-        foreground: its mask, or None where the photo's alpha is the mask.
+        foreground: its mask, or None if the photo's alpha channel is the mask.
         input_data_format: as in `AICTImageProcessor.preprocess`.
     Returns:
         RGB, shape (3, H, W), uint8, uint16 or float in [0, 1] (a view of an RGB array, not a copy), and mask, shape
         (1, H, W), uint8 or float in [0, 1].
     Raises:
-        ValueError: if shape, dtype or values are not those of an image, or the sizes differ.
+        ValueError: if a shape, dtype or value is not one of an image, or the sizes differ.
     """
     channels = _channels(photo, "image", input_data_format)
     if foreground is not None:
@@ -260,10 +347,13 @@ def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = N
 
 
 def rgb_tensor(photo: Any, *, name: str = "image", input_data_format: str | None = None) -> Tensor:
-    """The colours of one photo, without its alpha channel: what `photo_tensors` returns first.
+    """Make the RGB tensor of one photo, without its alpha channel: the first result of `photo_tensors`.
 
+    Args:
+        photo, input_data_format: as for `photo_tensors`.
+        name: the photo's name in errors.
     Raises:
-        ValueError: if shape, dtype or values are not those of an image, calling it `name`.
+        ValueError: if the shape, dtype or a value is not one of an image.
     """
     return _colors(_channels(photo, name, input_data_format))
 
@@ -385,10 +475,21 @@ def _put_back_array(array: Any, harmonized: Tensor, changed: Tensor, input_data_
     result = array.clone() if isinstance(array, Tensor) else _as_tensor(array.copy())
     channels_first = array.ndim == 2 or _is_channels_first(array, "image", input_data_format)
     layers = result[None] if array.ndim == 2 else result if channels_first else result.permute(2, 0, 1)
-    colours = 3 if layers.shape[0] > 2 else 1
-    values = harmonized if colours == 3 else _luminance(harmonized)
-    layers[:colours] = torch.where(changed, values.to(layers.dtype), layers[:colours])
+    color_count = 3 if layers.shape[0] > 2 else 1
+    values = harmonized if color_count == 3 else _luminance(harmonized)
+    layers[:color_count] = torch.where(changed, values.to(layers.dtype), layers[:color_count])
     return result if isinstance(array, Tensor) else result.numpy().astype(array.dtype, copy=False)
 
 
-__all__ = ["AICTImageProcessor"]
+__all__ = [
+    "AICTImageProcessor",
+    "ImageLike",
+    "OpenedPhoto",
+    "is_several",
+    "open_image",
+    "open_photo",
+    "open_photos",
+    "pair_images",
+    "photo_tensors",
+    "rgb_tensor",
+]

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers.pipelines.base import Pipeline
 
-from .image_processing_aict import ImageLike, is_several, open_image, pair_images
+from .image_processing_aict import ImageLike, is_several, open_photo, pair_images
 
 
 class ImageHarmonizationPipeline(Pipeline):
@@ -19,21 +19,21 @@ class ImageHarmonizationPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
-    def __call__(self, inputs: Any, masks: Any = None, **kwargs) -> Any:
+    def __call__(self, inputs: Any, masks: Any = None, **kwargs: Any) -> Any:
         """Harmonize one or several composites.
 
         Args:
-            inputs: a composite or a list of composites (anything `AICTImageProcessor` takes), or dicts
-                `{"image": ..., "mask": ...}`, one, a list or a generator, of any mixture of sizes.
-            masks: the foreground masks, one per composite; not with dicts. May be left out, as may "mask", where the
-                composite's alpha channel is the mask.
+            inputs: a composite or a list of composites (anything `AICTImageProcessor` takes). Or a dict
+                `{"image": ..., "mask": ...}`, a list of dicts or a generator of dicts. Sizes may differ.
+            masks: one foreground mask per composite; not with dicts. A composite with an alpha channel needs no mask
+                (nor a "mask" in its dict): its alpha channel is then the mask.
             strength: share of the change to apply, 0 to 1 (default 1).
             batch_size: how many composites go through the network at once (default 1).
         Returns:
-            the harmonized image, of the type, size and mode the composite came in (PIL for a path); a list for a list,
-            an iterator for a generator.
+            the harmonized image, of the composite's type, size and mode (PIL for a path). A list for a list, an
+            iterator for a generator.
         Raises:
-            ValueError: for anything `AICTImageProcessor` refuses.
+            ValueError: for the reasons of `AICTImageProcessor.preprocess`.
         """
         if masks is not None:
             if isinstance(inputs, dict) or (is_several(inputs) and any(isinstance(item, dict) for item in inputs)):
@@ -48,7 +48,7 @@ class ImageHarmonizationPipeline(Pipeline):
             return []
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, strength: float | None = None, **kwargs) -> tuple[dict, dict, dict]:
+    def _sanitize_parameters(self, strength: float | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
         if kwargs:
             raise ValueError(f"unknown argument {', '.join(sorted(kwargs))}; this pipeline takes strength, batch_size")
         return {}, {} if strength is None else {"strength": strength}, {}
@@ -56,32 +56,28 @@ class ImageHarmonizationPipeline(Pipeline):
     def preprocess(self, input_: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(input_, dict) or "image" not in input_ or set(input_) - {"image", "mask"}:
             raise ValueError(f'a pipeline input is {input_!r}; expected {{"image": composite, "mask": mask}}')
-        image, mask = open_image(input_["image"]), open_image(input_.get("mask"))
-        inputs = self.image_processor([image], [mask], return_tensors="pt")
-        return {**inputs, "photo": _Photo(image, mask)}
+        photo = open_photo(input_["image"], input_.get("mask"))
+        return {**self.image_processor.network_inputs([photo]), "photo": photo}
 
     def _forward(self, input_tensors: dict[str, Any], strength: float = 1.0) -> dict[str, Any]:
+        # transformers leaves an `OpenedPhoto` alone: it would stack or move a bare tensor or array.
         photos = input_tensors.pop("photo")
-        batch = photos if isinstance(photos, list) else [photos]
-        harmonized = self.image_processor.post_process_harmonization(
-            self.model(**input_tensors, return_harmonized=False),
-            [photo.image for photo in batch],
-            [photo.mask for photo in batch],
-            strength,
-        )
-        results = [_Photo(image) for image in harmonized]
-        return {"photo": results if isinstance(photos, list) else results[0]}
+        outputs = self.model(**input_tensors, return_harmonized=False)
+        maps = zip(outputs.knots, outputs.color_lut, strict=True)
+        if not isinstance(photos, list):
+            return {"harmonized": _Result(photos.recolored(*next(maps), strength=strength))}
+        results = [photo.recolored(*luts, strength=strength) for photo, luts in zip(photos, maps, strict=True)]
+        return {"harmonized": [_Result(result) for result in results]}
 
     def postprocess(self, model_outputs: dict[str, Any]) -> Any:
-        return model_outputs["photo"].image
+        return model_outputs["harmonized"].image
 
 
-@dataclass
-class _Photo:
-    """A full-resolution photo on its way through the stages, where transformers would stack or move a bare one."""
+@dataclass(frozen=True)
+class _Result:
+    """A full-resolution result on its way to `postprocess`: transformers would split or move a bare one."""
 
     image: Any
-    mask: Any = None
 
 
 __all__ = ["ImageHarmonizationPipeline"]

@@ -6,7 +6,8 @@ import torch
 from conftest import make_photo
 from PIL import Image
 
-from aict_hf.export.color_cube import apply_curves, cube_error, mean_curves, write_cube
+from aict_hf.errors import InputError
+from aict_hf.export.color_cube import apply_curves, cube_error, export_cube, mean_curves, write_cube
 from aict_hf.model.image_processing_aict import photo_tensors
 from aict_hf.model.lut import apply_luts
 
@@ -91,3 +92,27 @@ def test_bad_input_is_explained(photo, tmp_path):
     with pytest.raises(ValueError, match=r"257 intensities a channel; a .cube file holds 2 to 256"):
         write_cube(tmp_path / "a.cube", torch.zeros(3, 257), title="")
     assert not list(tmp_path.iterdir())
+
+
+def test_export_cube_writes_what_the_parts_give(tmp_path, harmonizer):
+    photo, mask = make_photo()
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    loss = export_cube(tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "look.cube", harmonizer, size=5)
+    [luts] = harmonizer.predict(photo, mask)
+    _, small = luts.photo.low_resolution((32, 32))
+    curves = mean_curves(small, luts.knots[None], luts.color_lut[None], size=5)
+    write_cube(tmp_path / "expected.cube", curves, title="AICT, photo")
+    assert (tmp_path / "look.cube").read_text() == (tmp_path / "expected.cube").read_text()
+    assert loss == cube_error(luts.photo.rgb, luts.photo.mask, luts.knots[None], luts.color_lut[None], curves)
+
+
+def test_export_cube_refuses_foregrounds_the_network_does_not_see(tmp_path, harmonizer):
+    Image.fromarray(make_photo(400, 400)[0]).save(tmp_path / "photo.png")
+    for name, mask in (("empty", np.zeros((400, 400), np.uint8)), ("tiny", np.zeros((400, 400), np.uint8))):
+        mask[0, 0] = 255 * (name == "tiny")
+        Image.fromarray(mask).save(tmp_path / f"{name}.png")
+    for name, words in (("empty", "has no foreground"), ("tiny", "too small to show in the network's 32 x 32 copy")):
+        with pytest.raises(InputError, match=rf"{name}\.png: .*{words}"):
+            export_cube(tmp_path / "photo.png", tmp_path / f"{name}.png", tmp_path / "look.cube", harmonizer)
+    assert not (tmp_path / "look.cube").exists()

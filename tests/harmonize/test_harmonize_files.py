@@ -6,8 +6,12 @@ import pytest
 from conftest import make_photo
 from PIL import Image
 
-from aict_hf.errors import InputError
+from aict_hf.errors import InputError, TooLargeError
 from aict_hf.harmonize.files import Job, check_output, find_jobs, harmonize_files, write_report
+from aict_hf.harmonize.harmonizer import Harmonizer
+from aict_hf.harmonize.options import HarmonizeOptions
+from aict_hf.model import image_processing_aict
+from aict_hf.model.image_processing_aict import OpenedPhoto, photo_tensors
 
 
 @pytest.fixture
@@ -52,10 +56,10 @@ def test_composites_without_one_mask_or_with_a_shared_output_are_reported(folder
     (composites / "c.png").write_bytes(b"")
     jobs, failures = find_jobs(*folders)
     assert [job.composite.name for job in jobs] == ["b0001_1_4.jpg", "c.bmp"]
-    assert [message.split(": ")[0].rsplit("/", 1)[1] for message in failures] == ["a.png", "c.png", "lonely.png"]
-    assert "2 masks (a.jpg, a.png)" in failures[0]
-    assert "would be written to" in failures[1]
-    assert "no mask" in failures[2]
+    assert [failure.path.name for failure in failures] == ["a.png", "c.png", "lonely.png"]
+    assert "2 masks (a.jpg, a.png)" in str(failures[0])
+    assert "would be written to" in str(failures[1])
+    assert "no mask" in str(failures[2])
 
 
 def test_empty_and_missing_folders_are_named(tmp_path, folders):
@@ -67,9 +71,9 @@ def test_empty_and_missing_folders_are_named(tmp_path, folders):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_every_file_is_written_whatever_the_batches(folders, model, processor, batch_size):
+def test_every_file_is_written_whatever_the_batches(folders, harmonizer, batch_size):
     jobs, _ = find_jobs(*folders)
-    report = harmonize_files(jobs, model, processor, batch_size=batch_size)
+    report = harmonize_files(jobs, harmonizer, HarmonizeOptions(batch_size=batch_size))
     assert (report.written, report.skipped, report.failures) == (3, 0, [])
     for job in jobs:
         with Image.open(job.composite) as before, Image.open(job.output) as after:
@@ -80,22 +84,41 @@ def test_every_file_is_written_whatever_the_batches(folders, model, processor, b
     assert np.array_equal(result[mask == 0], photo[mask == 0])
 
 
-def test_finished_outputs_are_skipped(folders, model, processor):
+def test_each_file_is_decoded_to_tensors_once(folders, harmonizer, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(
+        image_processing_aict,
+        "photo_tensors",
+        lambda *given: decoded.append(given) or photo_tensors(*given),
+    )
+    harmonize_files(find_jobs(*folders)[0], harmonizer, HarmonizeOptions(measure=True))
+    assert len(decoded) == 3
+
+
+def test_failures_keep_their_fields(folders, harmonizer):
+    report = harmonize_files(find_jobs(*folders)[0], harmonizer, HarmonizeOptions(max_megapixels=0.002))
+    assert report.written == 2
+    [failure] = report.failures
+    assert isinstance(failure, TooLargeError)
+    assert (failure.path, failure.size, failure.limit) == (folders[0] / "a.png", (56, 40), 0.002)
+
+
+def test_finished_outputs_are_skipped(folders, harmonizer):
     jobs, _ = find_jobs(*folders)
     jobs[1].output.write_bytes(b"finished")
-    report = harmonize_files(jobs, model, processor, skip_existing=True)
+    report = harmonize_files(jobs, harmonizer, HarmonizeOptions(skip_existing=True))
     assert (report.written, report.skipped) == (2, 1)
     assert jobs[1].output.read_bytes() == b"finished"
 
 
-def test_bad_files_do_not_stop_the_others(folders, model, processor):
+def test_bad_files_do_not_stop_the_others(folders, harmonizer):
     jobs, _ = find_jobs(*folders)
     jobs[0].composite.write_bytes(b"no image")
     Image.new("L", (3, 3)).save(jobs[1].mask)
-    report = harmonize_files(jobs, model, processor)
+    report = harmonize_files(jobs, harmonizer)
     assert report.written == 1
-    assert "a.png: is not an image" in report.failures[0]
-    assert "b0001_1.png: mask is 3 x 3, composite is 30 x 30" in report.failures[1]
+    assert "a.png: is not an image" in str(report.failures[0])
+    assert "b0001_1.png: mask is 3 x 3, composite is 30 x 30" in str(report.failures[1])
     assert [path.name for path in folders[2].iterdir()] == ["c.png"]
 
 
@@ -106,84 +129,97 @@ def test_only_numbers_are_stripped_from_names(folders):
     (masks / "holiday.png").touch()
     jobs, failures = find_jobs(*folders)
     assert "holiday_7.png" in [job.composite.name for job in jobs]
-    assert "holiday_anna.png: has no mask" in failures[0]
+    assert "holiday_anna.png: has no mask" in str(failures[0])
 
 
-def test_masks_of_few_levels_do_not_stop_a_run(folders, model, processor):
+def test_masks_of_few_levels_do_not_stop_a_run(folders, harmonizer):
     jobs, _ = find_jobs(*folders)
     nearly_white = np.full((40, 56), 255, np.uint8)
     nearly_white[3, 3] = 254
     Image.fromarray(nearly_white).save(jobs[0].mask)
-    report = harmonize_files(jobs, model, processor, invert_mask=True)
+    report = harmonize_files(jobs, harmonizer, HarmonizeOptions(invert_mask=True))
     assert (report.written, report.failures) == (3, [])
     photo, _ = make_photo(40, 56)
     faint = np.dstack([photo, np.eye(40, 56, dtype=np.uint8)])
     Image.fromarray(faint).save(jobs[0].composite)
-    assert harmonize_files([Job(jobs[0].composite, None, jobs[0].output)], model, processor).written == 1
+    assert harmonize_files([Job(jobs[0].composite, None, jobs[0].output)], harmonizer).written == 1
 
 
-def test_a_failure_in_the_network_costs_its_own_photo_alone(folders, model, processor, monkeypatch):
+def test_a_failure_in_the_network_costs_its_own_photo_alone(folders, harmonizer, monkeypatch):
     jobs, _ = find_jobs(*folders)
-    post_process = type(processor).post_process_harmonization
+    recolored = OpenedPhoto.recolored
 
-    def fails_for_wide(self, outputs, composites, *rest):
-        if any(image.width > 60 for image in composites):
+    def fails_for_wide(self, *maps, strength):
+        if self.original.width > 60:
             raise MemoryError("too wide")
-        return post_process(self, outputs, composites, *rest)
+        return recolored(self, *maps, strength=strength)
 
-    monkeypatch.setattr(type(processor), "post_process_harmonization", fails_for_wide)
-    report = harmonize_files(jobs, model, processor)
+    monkeypatch.setattr(OpenedPhoto, "recolored", fails_for_wide)
+    report = harmonize_files(jobs, harmonizer)
     assert report.written == 2
     assert len(report.failures) == 1
-    assert report.failures[0].endswith("c.bmp: too wide")
+    assert str(report.failures[0]).endswith("c.bmp: too wide")
 
 
-def test_the_network_sees_batches(folders, model, processor):
+def test_a_batch_too_large_for_the_memory_is_done_one_by_one(folders, harmonizer, monkeypatch):
+    predict = Harmonizer.predict_opened
+
+    def fails_for_several(self, photos):
+        if len(photos) > 1:
+            raise MemoryError("too many")
+        return predict(self, photos)
+
+    monkeypatch.setattr(Harmonizer, "predict_opened", fails_for_several)
+    report = harmonize_files(find_jobs(*folders)[0], harmonizer)
+    assert (report.written, report.failures) == (3, [])
+
+
+def test_the_network_sees_batches(folders, harmonizer, model):
     sizes = []
     model.register_forward_pre_hook(lambda module, args, kwargs: sizes.append(len(kwargs["mask"])), with_kwargs=True)
-    harmonize_files(find_jobs(*folders)[0], model, processor, batch_size=2)
+    harmonize_files(find_jobs(*folders)[0], harmonizer, HarmonizeOptions(batch_size=2))
     assert sizes == [2, 1]
 
 
-def test_metadata_travels_to_the_output(folders, model, processor):
+def test_metadata_travels_to_the_output(folders, harmonizer):
     job = find_jobs(*folders)[0][1]
     exif = Image.Exif()
     exif[0x013B] = "A. Photographer"
     with Image.open(job.composite) as photo:
         photo.save(job.composite, exif=exif, icc_profile=b"a profile")
-    harmonize_files([job], model, processor)
+    harmonize_files([job], harmonizer)
     with Image.open(job.output) as result:
         assert result.getexif()[0x013B] == "A. Photographer"
         assert result.info["icc_profile"] == b"a profile"
 
 
-def test_an_inverted_mask_keeps_the_foreground(folders, model, processor):
+def test_an_inverted_mask_keeps_the_foreground(folders, harmonizer):
     job = find_jobs(*folders)[0][0]
-    harmonize_files([job], model, processor, invert_mask=True)
+    harmonize_files([job], harmonizer, HarmonizeOptions(invert_mask=True))
     photo, mask = make_photo(40, 56, seed=0)
     result = np.asarray(Image.open(job.output))
     assert np.array_equal(result[mask == 255], photo[mask == 255])
     assert not np.array_equal(result[mask == 0], photo[mask == 0])
 
 
-def test_a_mask_without_foreground_is_a_no_op_with_a_warning(folders, model, processor):
+def test_a_mask_without_foreground_is_a_no_op_with_a_warning(folders, harmonizer):
     job = find_jobs(*folders)[0][0]
     Image.new("L", (56, 40)).save(job.mask)
     warnings = []
-    report = harmonize_files([job], model, processor, warn=warnings.append)
+    report = harmonize_files([job], harmonizer, warn=warnings.append)
     assert report.written == 1
     assert warnings == [f"{job.mask}: the mask has no foreground; the image is written unchanged"]
     assert np.array_equal(np.asarray(Image.open(job.output)), np.asarray(Image.open(job.composite)))
 
 
-def test_sixteen_bit_files_stay_so(folders, model, processor, tmp_path):
+def test_sixteen_bit_files_stay_so(folders, harmonizer, tmp_path):
     from aict_hf.files.images import ImageFile, read_image, write_image
 
     photo, mask = make_photo()
     values = photo.astype(np.uint16) * 257 + 77
     write_image(tmp_path / "deep.tif", ImageFile(values))
     write_image(tmp_path / "mask.png", ImageFile(mask.astype(np.uint16) * 257))
-    harmonize_files([Job(tmp_path / "deep.tif", tmp_path / "mask.png", tmp_path / "out.png")], model, processor)
+    harmonize_files([Job(tmp_path / "deep.tif", tmp_path / "mask.png", tmp_path / "out.png")], harmonizer)
     result = read_image(tmp_path / "out.png").pixels
     assert result.dtype == np.uint16
     assert np.array_equal(result[mask == 0], values[mask == 0])
@@ -211,10 +247,10 @@ def test_outputs_that_cannot_be_are_refused(tmp_path, output, words):
         )
 
 
-def test_the_report_says_what_each_file_was(folders, model, processor, tmp_path):
+def test_the_report_says_what_each_file_was(folders, harmonizer, model, processor, tmp_path):
     jobs, _ = find_jobs(*folders)
     jobs[1].composite.write_bytes(b"no image")
-    report = harmonize_files(jobs, model, processor, measure=True)
+    report = harmonize_files(jobs, harmonizer, HarmonizeOptions(measure=True))
     write_report(tmp_path / "report.csv", report.files)
     with (tmp_path / "report.csv").open(newline="") as file:
         rows = {Path(row["composite"]).name: row for row in csv.DictReader(file)}
@@ -232,11 +268,11 @@ def test_the_report_says_what_each_file_was(folders, model, processor, tmp_path)
     assert float(row["disharmony"]) == pytest.approx(processor.disharmony(outputs, photo, mask)[0], abs=1e-3)
 
 
-def test_measuring_alone_writes_nothing(folders, model, processor):
+def test_measuring_alone_writes_nothing(folders, harmonizer):
     jobs, failures = find_jobs(*folders[:2], None)
     assert [job.output for job in jobs] == [None] * 3
     assert failures == []
-    report = harmonize_files(jobs, model, processor, measure=True, skip_existing=True)
+    report = harmonize_files(jobs, harmonizer, HarmonizeOptions(measure=True, skip_existing=True))
     assert (report.written, report.skipped, report.failures) == (3, 0, [])
     assert all(file.disharmony > 0 and file.output == "" for file in report.files)
     assert list(folders[2].iterdir()) == []

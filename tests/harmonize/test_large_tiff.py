@@ -9,6 +9,7 @@ from aict_hf.files.exif import append_exif
 from aict_hf.harmonize import large_tiff
 from aict_hf.harmonize.files import Job, harmonize_files
 from aict_hf.harmonize.large_tiff import harmonize_large_tiff, is_large_tiff
+from aict_hf.harmonize.options import HarmonizeOptions
 
 pytest.importorskip("pyvips")
 
@@ -40,15 +41,15 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_strip_by_strip_is_what_memory_gives(layout, model, processor, tmp_path, monkeypatch):
+def test_strip_by_strip_is_what_memory_gives(layout, harmonizer, tmp_path, monkeypatch):
     composite, mask, photo, _ = write_pair(tmp_path, **LAYOUTS[layout])
     assert is_large_tiff(composite, mask, tmp_path / "out.tif")
     for invert_mask in (False, True):
-        options = {"strength": 0.8, "invert_mask": invert_mask}
-        assert harmonize_large_tiff(composite, mask, tmp_path / "out.tif", model, processor, **options)
+        options = HarmonizeOptions(strength=0.8, invert_mask=invert_mask)
+        assert harmonize_large_tiff(composite, mask, tmp_path / "out.tif", harmonizer, options)
         with monkeypatch.context() as patch:
             patch.setattr(large_tiff, "LARGE_MEGAPIXELS", 1000)
-            report = harmonize_files([Job(composite, mask, tmp_path / "whole.tif")], model, processor, **options)
+            report = harmonize_files([Job(composite, mask, tmp_path / "whole.tif")], harmonizer, options)
             assert report.written == 1, report.failures
         ours, whole = (tifffile.imread(tmp_path / name) for name in ("out.tif", "whole.tif"))
         assert ours.dtype == photo.dtype
@@ -58,13 +59,13 @@ def test_strip_by_strip_is_what_memory_gives(layout, model, processor, tmp_path,
         assert not np.array_equal(ours, photo)
 
 
-def test_profile_exif_and_tiles_are_kept(model, processor, tmp_path):
+def test_profile_exif_and_tiles_are_kept(harmonizer, tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     composite, mask, *_ = write_pair(tmp_path, iccprofile=profile)
     exif = Image.Exif()
     exif[ExifTags.Base.Artist] = "A. Photographer"
     append_exif(composite, exif.tobytes())
-    harmonize_large_tiff(composite, mask, tmp_path / "out.tif", model, processor)
+    harmonize_large_tiff(composite, mask, tmp_path / "out.tif", harmonizer)
     with Image.open(tmp_path / "out.tif") as result:
         assert result.info["icc_profile"] == profile
         assert result.getexif()[ExifTags.Base.Artist] == "A. Photographer"
@@ -73,13 +74,13 @@ def test_profile_exif_and_tiles_are_kept(model, processor, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"photo.tif", "mask.tif", "out.tif"}
 
 
-def test_harmonize_files_takes_this_way_for_large_tiffs(model, processor, tmp_path, monkeypatch):
+def test_harmonize_files_takes_this_way_for_large_tiffs(harmonizer, tmp_path, monkeypatch):
     composite, _, photo, _ = write_pair(tmp_path)
     tifffile.imwrite(tmp_path / "empty.tif", np.zeros(photo.shape[:2], np.uint8))
     monkeypatch.setattr("aict_hf.harmonize.files._read", None)  # the other way
     warnings = []
     jobs = [Job(composite, tmp_path / name, tmp_path / f"out_{name}") for name in ("mask.tif", "empty.tif")]
-    report = harmonize_files(jobs, model, processor, warn=warnings.append)
+    report = harmonize_files(jobs, harmonizer, warn=warnings.append)
     assert (report.written, report.failures) == (2, [])
     assert [(file.width, file.height) for file in report.files] == [(250, 180)] * 2
     assert report.files[0].mask_area == pytest.approx(tifffile.imread(tmp_path / "mask.tif").mean() / 255)
@@ -105,13 +106,13 @@ def test_other_files_are_not_for_it(tmp_path):
     assert not is_large_tiff(tmp_path / "nothing.tif", mask, out)
 
 
-def test_damage_and_limits_are_errors_that_leave_nothing(model, processor, tmp_path):
+def test_damage_and_limits_are_errors_that_leave_nothing(harmonizer, tmp_path):
     composite, mask, *_ = write_pair(tmp_path)
     with pytest.raises(InputError, match=r"250 x 180 pixels, over the limit of 0.02 megapixels"):
-        harmonize_large_tiff(composite, mask, tmp_path / "out.tif", model, processor, max_megapixels=0.02)
+        harmonize_large_tiff(composite, mask, tmp_path / "out.tif", harmonizer, HarmonizeOptions(max_megapixels=0.02))
     cut = tmp_path / "cut.tif"
     tifffile.imwrite(cut, tifffile.imread(composite), photometric="rgb", rowsperstrip=7)
     cut.write_bytes(cut.read_bytes()[:100_000])  # tifffile's directory comes first: the last strips are missing
     with pytest.raises(InputError, match="cannot be decoded"):
-        harmonize_large_tiff(cut, mask, tmp_path / "out.tif", model, processor)
+        harmonize_large_tiff(cut, mask, tmp_path / "out.tif", harmonizer)
     assert {path.name for path in tmp_path.iterdir()} == {"photo.tif", "mask.tif", "cut.tif"}

@@ -1,0 +1,73 @@
+"""Paste a cut-out file into a photo file, harmonized: `aict compose`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from ..compose.photos import paste_photo
+from ..errors import InputError
+from ..files.images import ImageFile, read_image, write_image
+from .files import Job, check_output
+from .harmonizer import Harmonizer
+from .options import ComposeOptions
+
+
+def compose_files(
+    cutout: Path,
+    mask: Path | None,
+    background: Path,
+    output: Path,
+    harmonizer: Harmonizer | None,
+    options: ComposeOptions | None = None,
+    *,
+    mask_output: Path | None = None,
+) -> None:
+    """Paste a cut-out into a photo and harmonize it. The result keeps the photo's colour profile and EXIF.
+
+    Args:
+        cutout: the file to paste.
+        mask: the file of its mask, or None if it has an alpha channel.
+        background: the photo to paste into.
+        output: the file to write.
+        harmonizer: the network, or None to paste without harmonizing.
+        options: where and how to paste; the defaults of `ComposeOptions` if left out.
+        mask_output: a file for the mask of what was pasted.
+    Raises:
+        NothingPastedError: if nothing of the cut-out lies in the photo.
+        InputError: if a file cannot be read or written, an output is an input, or an option is out of range.
+    """
+    options = options or ComposeOptions()
+    if mask_output is not None and mask_output.absolute() == output.absolute():
+        raise InputError(f"{output}: is given for the picture and for the mask; choose two names")
+    for written in (output, mask_output):
+        check_output(Job(background, cutout, written))
+        check_output(Job(background, mask, written))
+    pasted = read_image(cutout, max_megapixels=options.max_megapixels)
+    alpha = None if mask is None else read_image(mask, max_megapixels=options.max_megapixels).pixels
+    photo = read_image(background, max_megapixels=options.max_megapixels)
+    try:
+        composite, foreground = paste_photo(
+            pasted,
+            alpha,
+            photo,
+            position=options.position or (photo.size[0] / 2, photo.size[1] / 2),
+            scale=options.scale,
+            rotation=options.rotation,
+            flip=options.flip,
+            feather=options.feather,
+            decontaminate=options.decontaminate,
+        )
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{mask or cutout}: {error}") from error
+    if harmonizer is not None:
+        pixels = harmonizer(composite.pixels, foreground, strength=options.strength)
+        composite = replace(composite, pixels=pixels)
+    write_image(output, composite)
+    if mask_output is not None:
+        write_image(mask_output, ImageFile(Image.fromarray(foreground)))
+
+
+__all__ = ["compose_files"]

@@ -1,0 +1,170 @@
+"""`Harmonizer`: a network and its image processor, to harmonize images in memory."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..model.image_processing_aict import AICTImageProcessor, ImageLike, OpenedPhoto, is_several, open_photos
+from ..model.modeling_aict import AICTModel
+from ..pretrained import load_checkpoint
+
+
+class LUTMaps(NamedTuple):
+    """The LUT maps of one photo: the model's output, float32, without the batch dimension.
+
+    Attributes:
+        sampling_intervals: shape (3, K, h, w).
+        knots: shape (3, K + 1, h, w).
+        color_lut: shape (3, K, h, w).
+    """
+
+    sampling_intervals: Tensor
+    knots: Tensor
+    color_lut: Tensor
+
+
+@dataclass(frozen=True)
+class PhotoLUTs:
+    """A decoded photo with its LUT maps: every strength costs only the LUTs.
+
+    Attributes:
+        photo: the decoded photo and its mask.
+        maps: the LUT maps that the network predicted for the photo.
+    """
+
+    photo: OpenedPhoto
+    maps: LUTMaps
+
+    @property
+    def knots(self) -> Tensor:
+        """Nodes of the first LUT, shape (3, K + 1, h, w), float32."""
+        return self.maps.knots
+
+    @property
+    def color_lut(self) -> Tensor:
+        """Nodes of the colour LUT, shape (3, K, h, w), float32."""
+        return self.maps.color_lut
+
+    def apply(self, *, strength: float = 1.0) -> Any:
+        """Recolour the photo's foreground.
+
+        Args:
+            strength: share of the change to apply, 0 (returns the photo bit for bit) to 1.
+        Returns:
+            the harmonized image, of the type, size and mode of the composite (PIL for a path).
+        Raises:
+            ValueError: if the strength is out of range.
+        """
+        return self.photo.recolored(self.knots, self.color_lut, strength=strength)
+
+    def disharmony(self) -> float:
+        """Measure how far the foreground's colours are from the harmonized ones.
+
+        Returns:
+            mean CIEDE2000, as `AICTImageProcessor.disharmony` defines it: 0 fits, 5 is plain to see.
+        """
+        return self.photo.disharmony(self.knots, self.color_lut)
+
+
+class Harmonizer:
+    """Fits the colours of pasted foregrounds to their backgrounds.
+
+    Args:
+        model: predicts the LUT maps.
+        processor: makes the model's inputs from photos.
+
+    Examples:
+        >>> from PIL import Image
+        >>> from aict_hf import Harmonizer
+        >>> harmonizer = Harmonizer.from_pretrained()
+        >>> composite, mask = Image.new("RGB", (64, 48), "gray"), Image.new("L", (64, 48))
+        >>> mask.paste(255, (20, 10, 40, 30))
+        >>> harmonizer(composite, mask, strength=0.8).size
+        (64, 48)
+
+    Source: AICT (NeurIPS 2024).
+    """
+
+    def __init__(self, model: AICTModel, processor: AICTImageProcessor) -> None:
+        self.model = model
+        self.processor = processor
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike | None = None, *, device: torch.device | str = "cpu"
+    ) -> "Harmonizer":
+        """Load a checkpoint.
+
+        Args:
+            name: a bundled checkpoint's name, a folder or a Hub repository. The default checkpoint if left out.
+            device: where the model runs.
+        Raises:
+            InputError: if there is no such checkpoint, or its weights do not fit its config.
+        """
+        return cls(*load_checkpoint(name, device=device))
+
+    def __call__(
+        self,
+        composites: ImageLike | Sequence[ImageLike],
+        masks: ImageLike | Sequence[ImageLike | None] | None = None,
+        *,
+        strength: float = 1.0,
+        input_data_format: str | None = None,
+    ) -> Any:
+        """Harmonize one composite, or several with one run of the network.
+
+        Args:
+            composites, masks, input_data_format: as in `AICTImageProcessor.preprocess`.
+            strength: share of the change to apply, 0 to 1.
+        Returns:
+            the harmonized image, of the type, size and mode of the composite (PIL for a path). A list for several.
+        Raises:
+            ValueError, FileNotFoundError: for the reasons of `AICTImageProcessor.preprocess`.
+        """
+        luts = self.predict(composites, masks, input_data_format=input_data_format)
+        results = [one.apply(strength=strength) for one in luts]
+        return results if is_several(composites) else results[0]
+
+    def predict(
+        self,
+        composites: ImageLike | Sequence[ImageLike],
+        masks: ImageLike | Sequence[ImageLike | None] | None = None,
+        *,
+        input_data_format: str | None = None,
+        device: torch.device | str | None = None,
+    ) -> list[PhotoLUTs]:
+        """Predict the LUTs of one composite or several, with one run of the network.
+
+        Args:
+            composites, masks, input_data_format: as in `AICTImageProcessor.preprocess`.
+            device: where the network's inputs go, if that is not the model's own device.
+        Returns:
+            one object per composite, also for a single composite. Each holds its decoded photo.
+        Raises:
+            ValueError, FileNotFoundError: for the reasons of `AICTImageProcessor.preprocess`.
+        """
+        return self.predict_opened(list(open_photos(composites, masks, input_data_format)), device=device)
+
+    @torch.no_grad()
+    def predict_opened(
+        self, photos: Sequence[OpenedPhoto], *, device: torch.device | str | None = None
+    ) -> list[PhotoLUTs]:
+        """Predict the LUTs of photos that are decoded already, with one run of the network.
+
+        Args:
+            photos: what `aict_hf.model.image_processing_aict.open_photo` returned.
+            device: as for `predict`.
+        """
+        if not photos:
+            return []
+        inputs = self.processor.network_inputs(photos).to(self.model.device if device is None else device)
+        outputs = self.model(**inputs, return_harmonized=False)
+        maps = zip(outputs.sampling_intervals, outputs.knots, outputs.color_lut, strict=True)
+        return [PhotoLUTs(photo, LUTMaps(*one)) for photo, one in zip(photos, maps, strict=True)]
+
+
+__all__ = ["Harmonizer", "LUTMaps", "PhotoLUTs"]

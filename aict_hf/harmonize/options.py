@@ -1,0 +1,71 @@
+"""Options of harmonizing and composing files, shared by the command line, the local engine and Ray."""
+
+from dataclasses import dataclass
+
+from ..errors import InputError
+from ..files.images import DEFAULT_MAX_MEGAPIXELS
+
+
+@dataclass(frozen=True)
+class HarmonizeOptions:
+    """How `harmonize_files`, `harmonize_large_tiff` and `harmonize_with_ray` treat each file.
+
+    Attributes:
+        strength: share of the change to apply, 0 to 1.
+        invert_mask: fit the background to the foreground instead.
+        batch_size: number of composites in one run of the network, and in memory.
+        max_megapixels: refuse larger images.
+        skip_existing: skip jobs whose output exists. Outputs appear only when they are complete.
+        measure: put the disharmony of each composite into the report.
+    Raises:
+        InputError: if a value is out of range.
+    """
+
+    strength: float = 1.0
+    invert_mask: bool = False
+    batch_size: int = 4
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+    skip_existing: bool = False
+    measure: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise InputError(f"strength is {self.strength}; expected a share from 0 to 1")
+        if self.batch_size < 1:
+            raise InputError(f"batch_size is {self.batch_size}; expected 1 or more")
+        if not self.max_megapixels >= 0:
+            raise InputError(f"max_megapixels is {self.max_megapixels}; expected 0 or more")
+
+
+@dataclass(frozen=True)
+class ComposeOptions:
+    """How `compose_files` pastes and harmonizes.
+
+    Attributes:
+        position: x and y of the cut-out's centre in pixels of the background; None is the background's centre.
+        scale: size of a cut-out pixel in background pixels.
+        rotation: degrees, counterclockwise.
+        flip: mirror left to right, before rotating.
+        feather: width of a soft edge, in pixels.
+        decontaminate: estimate the cut-out's own colours at translucent pixels (an extra: `aict_hf[compositing]`).
+        strength: share of the colour change to apply, 0 to 1.
+        max_megapixels: refuse larger images.
+    Raises:
+        InputError: if the strength is out of range.
+    """
+
+    position: tuple[float, float] | None = None
+    scale: float = 1.0
+    rotation: float = 0.0
+    flip: bool = False
+    feather: float = 0.0
+    decontaminate: bool = False
+    strength: float = 1.0
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise InputError(f"strength is {self.strength}; expected a share from 0 to 1")
+
+
+__all__ = ["ComposeOptions", "HarmonizeOptions"]
