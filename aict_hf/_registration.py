@@ -8,6 +8,7 @@ A hook only ever imports one module after another has been executed completely. 
 `configuration_auto` in the middle of `modeling_utils`, so nothing that `configuration_aict` imports may need that file.
 """
 
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 
@@ -19,8 +20,12 @@ def install() -> None:
     for ours, register in _REGISTRATIONS.items():
         wrapt.register_post_import_hook(register, ours)
     for theirs, ours in _AUTO_MODULES.items():
-        # If ours is what imports theirs, importing it again does nothing: it registers itself when it is complete.
-        wrapt.register_post_import_hook(lambda _, ours=ours: import_module(ours), theirs)
+        wrapt.register_post_import_hook(partial(_import, ours), theirs)
+
+
+def _import(ours: str, _: ModuleType) -> None:
+    # If ours is what imports theirs, importing it again does nothing: it registers itself when it is complete.
+    import_module(ours)
 
 
 def _register_config(_: ModuleType) -> None:

@@ -19,10 +19,10 @@ from measuring import save_table
 from torchmetrics.functional.classification import binary_auroc, binary_roc
 from tqdm import tqdm
 
-from aict_hf.data.metrics import harmonization_metrics
+from aict_hf import Harmonizer
+from aict_hf.data.metrics import photo_metrics
 from aict_hf.data.photos import synthetic_sample
 from aict_hf.files.photo_pools import photos_named_in, read_photo_pool
-from aict_hf.pretrained import load_checkpoint
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
@@ -37,13 +37,12 @@ parser.add_argument("--output", type=Path, required=True)
 arguments = parser.parse_args()
 
 pool = read_photo_pool(arguments.data_dir)
-model, processor = load_checkpoint(arguments.model)
+harmonizer = Harmonizer.from_pretrained(arguments.model)
 
 
-@torch.inference_mode()
 def disharmony(image: np.ndarray, mask: np.ndarray) -> float:
-    outputs = model(**processor(image, mask, return_tensors="pt"), return_harmonized=False)
-    return processor.disharmony(outputs, image, mask)[0]
+    [luts] = harmonizer.predict(image, mask)
+    return luts.disharmony()
 
 
 def area(right: np.ndarray, wrong: np.ndarray) -> float:
@@ -65,8 +64,7 @@ for path in arguments.photos:
         sample = synthetic_sample(photos, index)
         if sample is None:
             continue
-        images = (torch.from_numpy(image).permute(2, 0, 1) for image in (sample.composite, sample.real))
-        change.append(harmonization_metrics(*images, torch.from_numpy(sample.mask)[None]).fmse)
+        change.append(photo_metrics(sample.composite, sample.real, sample.mask).fmse)
         right.append(disharmony(sample.real, sample.mask))
         wrong.append(disharmony(sample.composite, sample.mask))
     right, wrong, change = map(np.array, (right, wrong, change))

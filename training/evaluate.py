@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,16 +28,13 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from aict_hf import AICTImageProcessor, AICTModel
+from aict_hf import Harmonizer
 from aict_hf.data.metrics import photo_metrics
 from aict_hf.data.photos import Sample, load_triplet, read_iharmony4, synthetic_sample
 from aict_hf.data.recoloring import histogram_transfer, reinhard_transfer
 from aict_hf.errors import InputError
 from aict_hf.files.atomic_write import atomic_file, writable_folder
 from aict_hf.files.photo_pools import photos_named_in, read_photo_pool
-from aict_hf.pretrained import load_checkpoint
-
-Checkpoint: TypeAlias = tuple[AICTModel, AICTImageProcessor]
 
 METRICS = ["mse", "fmse", "psnr", "ssim", "ciede2000"]
 RATIOS = {"0-5 %": (0, 0.05), "5-15 %": (0.05, 0.15), "15-100 %": (0.15, 1.01)}  # the foreground's, as in the paper
@@ -163,32 +160,25 @@ def grid_row(images: list[np.ndarray]) -> np.ndarray:
     return np.hstack([cv2.resize(image, (width, GRID_HEIGHT), interpolation=cv2.INTER_AREA) for image in images])
 
 
-def load_models(names: list[str], device: torch.device) -> dict[str, Checkpoint]:
-    """The checkpoints by the last part of their names, which the tables show."""
-    models: dict[str, Checkpoint] = {}
+def load_models(names: list[str], device: torch.device) -> dict[str, Harmonizer]:
+    """Harmonizers by the last part of their names, which the tables show."""
+    models: dict[str, Harmonizer] = {}
     rows = [Path(name).name for name in names]
     for row in rows:
         if rows.count(row) > 1 or row in ("composite", *TRANSFERS):
             raise InputError(f"{row} would be the name of two rows of the tables; rename a model's folder")
     for row, name in zip(rows, names, strict=True):
-        models[row] = load_checkpoint(name, device=device)
+        models[row] = Harmonizer.from_pretrained(name, device=device)
     return models
 
 
-@torch.inference_mode()
-def harmonize(checkpoint: Checkpoint, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    model, processor = checkpoint
-    outputs = model(**processor(image, mask, return_tensors="pt").to(model.device), return_harmonized=False)
-    return processor.post_process_harmonization(outputs, image, mask)[0]
-
-
 def measure_sample(
-    index: int, sample: Sample, models: dict[str, Checkpoint]
+    index: int, sample: Sample, models: dict[str, Harmonizer]
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """A row of figures for each method, and the methods' results."""
     results = {"composite": sample.composite}
     results |= {name: to_background(sample, transfer) for name, transfer in TRANSFERS.items()}
-    results |= {name: harmonize(checkpoint, sample.composite, sample.mask) for name, checkpoint in models.items()}
+    results |= {name: harmonizer(sample.composite, sample.mask) for name, harmonizer in models.items()}
     rows = []
     for method, result in results.items():
         row: dict[str, Any] = {"sample": index, "method": method, "image": sample.name, "subset": sample.subset}
@@ -199,7 +189,7 @@ def measure_sample(
         }
         row |= asdict(photo_metrics(result, sample.real, sample.mask))
         if method in models:
-            real, again = (harmonize(models[method], image, sample.mask) for image in (sample.real, result))
+            real, again = (models[method](image, sample.mask) for image in (sample.real, result))
             row["no_harm"] = photo_metrics(real, sample.real, sample.mask).fmse
             row["drift"] = photo_metrics(again, result, sample.mask).fmse
         rows.append(row)
@@ -208,7 +198,7 @@ def measure_sample(
 
 def measure_all(
     samples: Iterator[tuple[str, Callable[[], Sample | None]]],
-    models: dict[str, Checkpoint],
+    models: dict[str, Harmonizer],
     *,
     count: int,
     resolution: str,

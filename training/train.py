@@ -45,7 +45,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, foreground_mse, harmonization_loss
+from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, Harmonizer, foreground_mse, harmonization_loss
 from aict_hf.data.imagenet_weights import IMAGENET_PACKAGES, load_imagenet_weights
 from aict_hf.data.metrics import HarmonizationMetrics, photo_metrics
 from aict_hf.data.photos import (
@@ -779,7 +779,7 @@ def validate(
     model: AICTModel, processor: AICTImageProcessor, validation: dict[str, list[Sample]]
 ) -> tuple[dict[str, float], Image.Image | None]:
     """Mean figures of each list at full resolution, and a picture: composite, mask, harmonized, real."""
-    model.eval()
+    harmonizer = Harmonizer(model.eval(), processor)
     figures: dict[str, float] = {}
     rows: list[np.ndarray] = []
     for name, samples in validation.items():
@@ -789,9 +789,7 @@ def validate(
         for sample in samples:
             results = []
             for image in (sample.composite, sample.real):
-                inputs = processor(image, sample.mask, return_tensors="pt").to(model.device)
-                outputs = model(**inputs, return_harmonized=False)
-                results.append(processor.post_process_harmonization(outputs, image, sample.mask)[0])
+                results.append(harmonizer(image, sample.mask))
             images = (sample.composite, *results)
             measured = [photo_metrics(image, sample.real, sample.mask) for image in images]
             for metrics, column in zip(measured, (composites, harmonized, unchanged), strict=True):

@@ -29,10 +29,8 @@ from ..compose.boxes import mask_box
 from ..compose.paste import OPAQUE, paste
 from ..compose.placement import draw_placement
 from ..errors import InputError
-from ..model.image_processing_aict import AICTImageProcessor, rgb_tensor
-from ..model.lut import apply_luts
-from ..model.modeling_aict import AICTModel
-from ..pretrained import load_checkpoint
+from ..harmonize.harmonizer import Harmonizer
+from ..model.image_processing_aict import rgb_tensor
 from .cutouts import Cutout, CutoutBank
 from .options import CopyPasteOptions
 
@@ -75,7 +73,7 @@ class HarmonizedCopyPaste:
         cutouts: what to paste: a `CutoutBank` or any sequence of `Cutout`.
         labels: the label of each category of the cut-outs, as the samples number them.
         options: how objects are drawn, pasted and harmonized; the defaults of `CopyPasteOptions` if left out.
-        checkpoint: name or folder of the network, or a model and its image processor; the bundled one if left out.
+        checkpoint: name or folder of the network, or a `Harmonizer`; the bundled checkpoint if left out.
         device: where the network runs.
         box_format: "xyxy", "xywh" or "cxcywh", for boxes that do not state their format as `tv_tensors` do.
     Raises:
@@ -88,7 +86,7 @@ class HarmonizedCopyPaste:
         labels: Mapping[str, int],
         options: CopyPasteOptions | None = None,
         *,
-        checkpoint: str | os.PathLike | tuple[AICTModel, AICTImageProcessor] | None = None,
+        checkpoint: str | os.PathLike | Harmonizer | None = None,
         device: torch.device | str = "cpu",
         box_format: BoxFormat = "xyxy",
     ):
@@ -102,10 +100,10 @@ class HarmonizedCopyPaste:
         self.cutouts, self.labels, self.options = cutouts, dict(labels), options or CopyPasteOptions()
         self.checkpoint, self.device, self.box_format = checkpoint, device, box_format
         self.epoch = 0
-        self._network: tuple[AICTModel, AICTImageProcessor] | None = None
+        self._harmonizer: Harmonizer | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_network": None}
+        return self.__dict__ | {"_harmonizer": None}
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, on which all random draws depend. Call it before each pass over a DataLoader.
@@ -201,32 +199,24 @@ class HarmonizedCopyPaste:
         if problem is not None:
             raise InputError(f"none of {ATTEMPTS} cut-outs could be read; {problem}")
 
-    @torch.inference_mode()
     def _harmonize(self, pasted: Sequence["_Pasted"]) -> None:
         """Harmonize the pasted objects, and measure their disharmony if it is limited."""
         options = self.options
         if not pasted or (options.naive and options.max_disharmony is None):
             return
-        if self._network is None:
+        if self._harmonizer is None:
             given = self.checkpoint
-            self._network = given if isinstance(given, tuple) else load_checkpoint(given, device=self.device)
-        model, processor = self._network
+            is_loaded = isinstance(given, Harmonizer)
+            self._harmonizer = given if is_loaded else Harmonizer.from_pretrained(given, device=self.device)
         for start in range(0, len(pasted), options.batch_size):
             batch = pasted[start : start + options.batch_size]
             images, masks = [one.image for one in batch], [one.mask for one in batch]
-            inputs = processor(images, masks, input_data_format="channels_last", return_tensors="pt").to(model.device)
-            outputs = model(**inputs, return_harmonized=False)
-            if options.max_disharmony is not None:
-                distances = processor.disharmony(outputs, images, masks, input_data_format="channels_last")
-                for one, distance in zip(batch, distances, strict=True):
-                    one.disharmony = distance
-            if options.naive:
-                continue
-            for one, knots, color_lut in zip(batch, outputs.knots, outputs.color_lut, strict=True):
-                composite = torch.from_numpy(one.image).permute(2, 0, 1)[None].to(knots.device)
-                mask = torch.from_numpy(one.mask)[None, None].to(knots.device)
-                harmonized = apply_luts(composite, mask, knots[None], color_lut[None], strength=one.strength)
-                one.image = harmonized[0].permute(1, 2, 0).cpu().numpy()
+            predicted = self._harmonizer.predict(images, masks, input_data_format="channels_last")
+            for one, luts in zip(batch, predicted, strict=True):
+                if options.max_disharmony is not None:
+                    one.disharmony = luts.disharmony()
+                if not options.naive:
+                    one.image = luts.apply(strength=one.strength)
 
     def _augmented(self, sample: Mapping[str, Any], image: np.ndarray, drawn: Sequence["_Pasted"]) -> dict[str, Any]:
         """Return the sample with the drawn objects in it, except those above the limit of disharmony."""

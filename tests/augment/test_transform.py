@@ -35,9 +35,9 @@ def make_sample(number=0, height=60, width=80):
 
 
 @pytest.fixture
-def transform(model, processor):
+def transform(harmonizer):
     def make(bank=None, labels=LABELS, box_format="xyxy", **options):
-        network = {"checkpoint": (model, processor), "box_format": box_format}
+        network = {"checkpoint": harmonizer, "box_format": box_format}
         return HarmonizedCopyPaste(bank or cutouts(), labels, CopyPasteOptions(**options), **network)
 
     return make
