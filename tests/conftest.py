@@ -146,7 +146,7 @@ def run_offline(program: str, folder: Path, **variables: str) -> None:
         check=False,
         env=environment,
         cwd=folder,
-        timeout=120,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
 

@@ -274,7 +274,7 @@ def loaded(paste, workers, context=None):
     samples = [make_sample(number) for number in range(6)]
     loader = (
         DataLoader(
-            samples, batch_size=2, num_workers=workers, collate_fn=paste, multiprocessing_context=context, timeout=100
+            samples, batch_size=2, num_workers=workers, collate_fn=paste, multiprocessing_context=context, timeout=600
         )
         if workers
         else DataLoader(samples, batch_size=2, collate_fn=paste)

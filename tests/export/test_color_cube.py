@@ -70,7 +70,7 @@ def in_ffmpeg(path, photo):
     ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
     Image.fromarray(photo).save(path.parent / "in.png")
     command = [ffmpeg, "-loglevel", "error", "-i", "in.png", "-vf", f"lut3d={path.name}:interp=trilinear", "out.png"]
-    subprocess.run(command, check=True, cwd=path.parent, timeout=60)
+    subprocess.run(command, check=True, cwd=path.parent, timeout=600)
     return np.asarray(Image.open(path.parent / "out.png").convert("RGB"))
 
 

@@ -110,7 +110,7 @@ for kernel in (lut_triton._blend_kernel, lut_triton._gradient_kernel):
 def test_kernels_compile_for_a_gpu_that_is_not_there():
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     result = subprocess.run(
-        [sys.executable, "-c", COMPILE], capture_output=True, text=True, check=False, env=environment, timeout=120
+        [sys.executable, "-c", COMPILE], capture_output=True, text=True, check=False, env=environment, timeout=600
     )
     assert result.returncode == 0, result.stderr
 
