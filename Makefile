@@ -15,8 +15,8 @@ help:  ## list the targets
 
 demo: $(VENV)/.demo  ## harmonize the example composite with the bundled checkpoint
 	@mkdir -p $(OUT)
-	$(BIN)/aict harmonize examples/dandelion_composite.jpg examples/dandelion_mask.png -o $(OUT)/dandelion.jpg
-	@echo "The harmonized photo: $(OUT)/dandelion.jpg (the composite: examples/dandelion_composite.jpg)"
+	$(BIN)/aict harmonize examples/dogs_composite.jpg examples/dogs_mask.png -o $(OUT)/dogs.jpg
+	@echo "The harmonized photo: $(OUT)/dogs.jpg (the composite: examples/dogs_composite.jpg)"
 
 test: $(VENV)/.dev $(VENV)/.oldest  ## run the default tests and report their coverage
 	$(PYTEST) --cov --cov-report=term -m "not slow and not gpu and not browser"

@@ -1,6 +1,6 @@
 """Put composite, mask and result into one picture, as in the README.
 
-python examples/side_by_side.py examples/dandelion_composite.jpg examples/dandelion_mask.png examples/demo.jpg
+python examples/side_by_side.py examples/dogs_composite.jpg examples/dogs_mask.png examples/demo.jpg
 """
 
 import argparse

@@ -17,7 +17,7 @@ from .model_card import complete_front_matter, model_card, read_results, result_
 from .options import StoredDtype
 
 PACKAGE = Path(__file__).parents[1]
-EXAMPLES = ("dandelion_composite.jpg", "dandelion_mask.png", "demo.jpg", "failures.jpg", "LICENSES.md")
+EXAMPLES = ("dogs_composite.jpg", "dogs_mask.png", "demo.jpg", "failures.jpg", "LICENSES.md")
 RESULTS = "evaluation"  # folder of a checkpoint with the JSON files of training/evaluate.py
 FRONT_MATTER: dict[str, Any] = {
     "library_name": "transformers",
