@@ -2,8 +2,9 @@
 
     python examples/dogs.py PHOTO MASK
 
-PHOTO is friends_by_Aitzol_Berasategi.jpg of the Debian package lomiri-wallpapers-16.04, MASK its foreground mask as PNG.
-Both are cropped and scaled down. Red, green and blue of the foreground are multiplied by 0.8, 1.2 and 0.75.
+PHOTO is friends_by_Aitzol_Berasategi.jpg of the Debian package lomiri-wallpapers-16.04.
+MASK is its foreground mask, a PNG. Both are cropped and scaled down. Red, green and blue of the foreground are
+multiplied by 0.8, 1.2 and 0.75.
 """
 
 import argparse
