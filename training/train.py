@@ -568,7 +568,6 @@ def collate(items: list[dict]) -> dict:
 
 
 def prepare_worker(_: int) -> None:
-    cv2.setNumThreads(1)
     for number in (signal.SIGINT, signal.SIGTERM):  # the whole process group gets them; the training process acts
         signal.signal(number, signal.SIG_IGN)
 
@@ -971,6 +970,7 @@ def card_text(figures: dict[str, float], dataset: str, optimization: Optimizatio
 
 def main() -> None:
     run, data, options, network, optimization = parse_arguments()
+    cv2.setNumThreads(1)  # before workers are forked: OpenCV's threads do not survive that
     prepare_output(run)
     photos, validation = read_photos(data, max_side=options.max_side, seed=optimization.seed)
     accelerator = Accelerator(

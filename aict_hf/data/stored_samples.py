@@ -60,16 +60,21 @@ def store_samples(
         batch_size=None,
         sampler=wanted,
         num_workers=workers,
-        worker_init_fn=lambda _: cv2.setNumThreads(1),
         generator=torch.Generator().manual_seed(0),  # leaves the caller's random numbers untouched
     )
-    made = iter(tqdm(loader, "making samples", total=len(wanted), unit="sample", disable=not wanted))
-    for number in missing:
-        items = [next(made) for _ in range(number * SHARD, min(count, (number + 1) * SHARD))]
-        broken.update(dict.fromkeys(line for item in items for line in item["broken"]))
-        layers = (np.concatenate([item[name] for name in ("composite", "real", "mask")]) for item in items)
-        with atomic_file(paths[number]) as partial:
-            np.save(partial, np.stack([layer.transpose(1, 2, 0) for layer in layers]))
+    # Here and not in the workers: in a forked process, OpenCV waits forever for the threads that the fork left behind.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        made = iter(tqdm(loader, "making samples", total=len(wanted), unit="sample", disable=not wanted))
+        for number in missing:
+            items = [next(made) for _ in range(number * SHARD, min(count, (number + 1) * SHARD))]
+            broken.update(dict.fromkeys(line for item in items for line in item["broken"]))
+            layers = (np.concatenate([item[name] for name in ("composite", "real", "mask")]) for item in items)
+            with atomic_file(paths[number]) as partial:
+                np.save(partial, np.stack([layer.transpose(1, 2, 0) for layer in layers]))
+    finally:
+        cv2.setNumThreads(threads)
     return list(broken)
 
 

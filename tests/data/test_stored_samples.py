@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -90,6 +91,18 @@ def test_making_samples_takes_nothing_from_the_random_numbers(stream, tmp_path):
     found = torch.rand(3)
     torch.manual_seed(0)
     assert torch.equal(found, torch.rand(3))
+
+
+def test_workers_start_after_opencv_used_its_threads(stream, tmp_path):
+    """In a forked process, OpenCV would wait for threads that the fork left behind."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        cv2.resize(np.zeros((4000, 4000, 3), np.uint8), (3000, 3000), interpolation=cv2.INTER_CUBIC)
+        store_samples(stream, tmp_path / "stored", count=3, settings={}, workers=1)
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def test_other_settings_are_refused(stream, folder):
