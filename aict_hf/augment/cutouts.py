@@ -104,6 +104,10 @@ class CutoutBank(Sequence[Cutout]):
             category: category of the images that are directly in `folder`.
         Raises:
             InputError: if there are no images, or one has no category.
+        Examples:
+            >>> bank = CutoutBank.from_folder("cutouts")
+            >>> bank.categories
+            ['bird', 'kite']
         """
         folder = Path(folder)
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)

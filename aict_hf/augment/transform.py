@@ -78,6 +78,16 @@ class HarmonizedCopyPaste:
         box_format: "xyxy", "xywh" or "cxcywh", for boxes that do not state their format as `tv_tensors` do.
     Raises:
         ValueError: if there are no cut-outs, a category has no label, or the box format is unknown.
+
+    Examples:
+        >>> import numpy as np
+        >>> bank = CutoutBank.from_folder("cutouts")
+        >>> options = CopyPasteOptions(objects=(1, 1), seed=0)
+        >>> transform = HarmonizedCopyPaste(bank, {"bird": 1, "kite": 2}, options)
+        >>> nothing = {"masks": np.zeros((0, 40, 56), bool), "boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
+        >>> augmented = transform({"image": photo, "image_id": 1, **nothing})
+        >>> len(augmented["cutouts"]), augmented["masks"].shape
+        (1, (1, 40, 56))
     """
 
     def __init__(

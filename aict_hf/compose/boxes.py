@@ -13,6 +13,12 @@ def mask_box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
         mask: bool, shape (H, W).
     Returns:
         left, top, right and bottom (right and bottom outside), or None for an empty mask.
+    Examples:
+        >>> import numpy as np
+        >>> mask = np.zeros((10, 20), bool)
+        >>> mask[2:5, 7:9] = True
+        >>> mask_box(mask)
+        (7, 2, 9, 5)
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:

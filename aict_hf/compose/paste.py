@@ -70,6 +70,15 @@ def paste(
     Raises:
         ValueError: if an argument is not an image, sizes differ, or a number is out of range.
         InputError: if `decontaminate` is set and pymatting is not installed.
+    Examples:
+        >>> import numpy as np
+        >>> square, opaque = np.full((4, 4, 3), 200, np.uint8), np.full((4, 4), 255, np.uint8)
+        >>> pasted = paste(square, opaque, np.zeros((10, 20, 3), np.uint8), position=(5, 5))
+        >>> pasted.box
+        (3, 3, 7, 7)
+        >>> int((pasted.mask == 255).sum())
+        16
+
     Source: Porter and Duff, "Compositing digital images" (SIGGRAPH 1984), operator over.
     """
     for name, value, low in (("scale", scale, 0.0), ("feather", feather, None), ("rotation", rotation, None)):

@@ -51,6 +51,13 @@ def draw_placement(
         a placement, or None if 50 random places were all too large, too small or taken.
     Raises:
         ValueError: if the size is not a range of positive numbers, or an image has no pixels.
+    Examples:
+        >>> import numpy as np
+        >>> generator = np.random.default_rng(0)
+        >>> fixed = {"size": (0.2, 0.2), "rotation": (0, 0), "flip": 0.0}
+        >>> place = draw_placement(generator, (40, 40), (200, 300), **fixed)
+        >>> place.scale
+        1.0
     """
     if not 0 < size[0] <= size[1] or min(*cutout_size, *background_size) < 1:
         raise ValueError(f"size is {size} for a cut-out of {cutout_size}; expected a range of positive numbers")

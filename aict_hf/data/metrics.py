@@ -49,6 +49,12 @@ def harmonization_metrics(result: Tensor, real: Tensor, mask: Tensor) -> Harmoni
         mask: foreground, uint8 0..255 or float 0..1, shape (1, H, W). It weights the squared error of each pixel.
     Raises:
         ValueError: if shapes or dtypes are not these.
+    Examples:
+        >>> import torch
+        >>> real, mask = torch.full((3, 16, 16), 100, dtype=torch.uint8), torch.ones(1, 16, 16)
+        >>> metrics = harmonization_metrics(real + 10, real, mask)
+        >>> round(metrics.fmse, 3), round(metrics.psnr, 2)
+        (100.0, 28.13)
     """
     if result.dtype != torch.uint8 or real.dtype != torch.uint8 or result.shape != real.shape or result.ndim != 3:
         raise ValueError(

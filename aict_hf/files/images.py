@@ -78,6 +78,9 @@ def read_image(
         formats: Pillow names of the formats to accept, for untrusted files; None accepts all that Pillow knows.
     Raises:
         InputError: if the file is missing, empty, truncated, animated, too large or not an image.
+    Examples:
+        >>> read_image("composite.jpg").size
+        (56, 40)
     """
     path = Path(path)
     try:
@@ -184,6 +187,10 @@ def write_image(path: str | os.PathLike, image: ImageFile) -> None:
 
     Raises:
         InputError: if the format cannot hold the image or the file cannot be written.
+    Examples:
+        >>> write_image("copy.png", read_image("composite.jpg"))
+        >>> read_image("copy.png").size
+        (56, 40)
     """
     path = Path(path)
     format_name = output_format(path)

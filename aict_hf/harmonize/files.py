@@ -169,6 +169,13 @@ def harmonize_files(
         progress: show a progress bar.
     Returns:
         the outcome of all jobs.
+    Examples:
+        >>> from pathlib import Path
+        >>> from aict_hf import Harmonizer
+        >>> jobs = [Job(Path("composite.jpg"), Path("mask.png"), Path("out.jpg"))]
+        >>> report = harmonize_files(jobs, Harmonizer.from_pretrained())
+        >>> report.written, report.failures
+        (1, [])
     """
     options = options or HarmonizeOptions()
     todo = [job for job in jobs if not (options.skip_existing and job.output is not None and job.output.is_file())]

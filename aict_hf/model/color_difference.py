@@ -20,6 +20,12 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
         rgb: sRGB in [0, 1], float, shape (..., 3, P).
     Returns:
         L* 0..100, a* and b* about -128..127, shape (..., 3, P).
+    Examples:
+        >>> import torch
+        >>> white = torch.ones(3, 1, dtype=torch.float64)
+        >>> [round(value, 1) + 0.0 for value in rgb_to_lab(white)[:, 0].tolist()]
+        [100.0, 0.0, 0.0]
+
     Source: CIE 15:2004.
     """
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055).clamp(min=0) ** 2.4)
@@ -38,6 +44,12 @@ def ciede2000(first: Tensor, second: Tensor) -> Tensor:
         first, second: CIE Lab colours, shape (..., 3, P).
     Returns:
         differences, 0 or more, shape (..., P).
+    Examples:
+        >>> import torch
+        >>> first, second = torch.tensor([[50.0], [2.5], [0.0]]), torch.tensor([[50.0], [0.0], [-2.5]])
+        >>> round(ciede2000(first, second).item(), 4)
+        4.3065
+
     Source: Sharma, Wu and Dalal, "The CIEDE2000 color-difference formula" (2005), equations 2 to 22.
     """
     (l1, a1, b1), (l2, a2, b2) = first.unbind(dim=-2), second.unbind(dim=-2)

@@ -109,6 +109,12 @@ class AICTImageProcessor(BaseImageProcessor):
     Args:
         size: height and width of the low-resolution copies, in pixels: `{"height": 256, "width": 256}` or one number.
 
+    Examples:
+        >>> from aict_hf import AICTImageProcessor
+        >>> inputs = AICTImageProcessor()(photo, mask, return_tensors="pt")
+        >>> inputs["pixel_values"].shape, inputs["mask"].shape
+        (torch.Size([1, 3, 256, 256]), torch.Size([1, 1, 256, 256]))
+
     Source: AICT (NeurIPS 2024), section 3.1; the resize of the authors' data loader (OpenCV's `INTER_LINEAR`).
     """
 

@@ -17,6 +17,12 @@ def foreground_mse(prediction: Tensor, target: Tensor, mask: Tensor, *, min_area
         min_area: least area in pixels that an error is divided by, so that tiny foregrounds do not dominate.
     Returns:
         scalar: mean over B of sum((prediction - target)^2) / (3 * max(sum(mask), min_area)).
+    Examples:
+        >>> import torch
+        >>> prediction, target = torch.full((1, 3, 4, 4), 0.5), torch.zeros(1, 3, 4, 4)
+        >>> foreground_mse(prediction, target, torch.ones(1, 1, 4, 4), min_area=1).item()
+        0.25
+
     Source: AICT (NeurIPS 2024), section 3.4.
     """
     error = ((prediction - target) ** 2).sum(dim=(1, 2, 3))

@@ -65,6 +65,14 @@ def apply_luts(
         the harmonized photo, shape, dtype and memory layout of `composite`; integers are rounded to nearest.
     Raises:
         ValueError: if shapes, dtypes or `strength` do not fit.
+    Examples:
+        >>> import torch
+        >>> photo, mask = torch.full((1, 3, 8, 8), 0.5), torch.ones(1, 1, 8, 8)
+        >>> identity = torch.linspace(0, 1, 5).reshape(1, 1, 5, 1, 1).expand(1, 3, 5, 2, 2)
+        >>> darker = apply_luts(photo, mask, identity, 0.5 * identity)
+        >>> round(darker.mean().item(), 4)
+        0.25
+
     Source: AICT (NeurIPS 2024), sections 3.2 and 3.3.
     """
     _check_arguments(composite, mask, knots, color_lut, strength)

@@ -22,6 +22,12 @@ def knots_from_intervals(sampling_intervals: Tensor) -> Tensor:
         sampling_intervals: positive, summing to 1 over K, shape (B, 3, K, h, w).
     Returns:
         knots, shape (B, 3, K + 1, h, w).
+    Examples:
+        >>> import torch
+        >>> intervals = torch.tensor([0.5, 0.25, 0.25]).reshape(1, 1, 3, 1, 1)
+        >>> knots_from_intervals(intervals).flatten().tolist()
+        [0.0, 0.5, 0.75, 1.0]
+
     Source: AICT (NeurIPS 2024), section 3.2.
     """
     return F.pad(sampling_intervals.cumsum(2), (0, 0, 0, 0, 1, 0))

@@ -199,6 +199,14 @@ class AICTModel(PreTrainedModel):
             `AICTOutput`; `loss` is `harmonization_loss` with the areas and the weight of the paper.
         Raises:
             ValueError: if the inputs do not fit each other or the config.
+        Examples:
+            >>> import torch
+            >>> from aict_hf import AICTConfig, AICTModel
+            >>> config = AICTConfig(image_size=32, hidden_size=16, num_hidden_layers=1, intermediate_size=16)
+            >>> outputs = AICTModel(config).eval()(torch.rand(1, 3, 32, 32), torch.ones(1, 1, 32, 32))
+            >>> outputs.knots.shape
+            torch.Size([1, 3, 9, 32, 32])
+
         Source: AICT (NeurIPS 2024), equations 1 to 9.
         """
         self._check_inputs(pixel_values, mask, full_composites, full_masks, labels)

@@ -11,6 +11,15 @@ from .image_processing_aict import ImageLike, is_several, open_photo, pair_image
 class ImageHarmonizationPipeline(Pipeline):
     """Fits the colours of a pasted foreground to its background (task `image-harmonization`).
 
+    Examples:
+        >>> from transformers import pipeline
+        >>> from aict_hf import DEFAULT_CHECKPOINT, AICTImageProcessor, AICTModel
+        >>> model = AICTModel.from_pretrained(DEFAULT_CHECKPOINT)
+        >>> processor = AICTImageProcessor.from_pretrained(DEFAULT_CHECKPOINT)
+        >>> pipe = pipeline("image-harmonization", model=model, image_processor=processor)
+        >>> pipe("composite.jpg", "mask.png", strength=0.8).size
+        (56, 40)
+
     Source: AICT (NeurIPS 2024).
     """
 
