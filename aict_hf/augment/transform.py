@@ -214,10 +214,10 @@ class HarmonizedCopyPaste:
         options = self.options
         if not pasted or (options.naive and options.max_disharmony is None):
             return
-        if self._harmonizer is None:
-            given = self.checkpoint
-            is_loaded = isinstance(given, Harmonizer)
-            self._harmonizer = given if is_loaded else Harmonizer.from_pretrained(given, device=self.device)
+        if isinstance(self.checkpoint, Harmonizer):
+            self._harmonizer = self.checkpoint
+        elif self._harmonizer is None:
+            self._harmonizer = Harmonizer.from_pretrained(self.checkpoint, device=self.device)
         for start in range(0, len(pasted), options.batch_size):
             batch = pasted[start : start + options.batch_size]
             images, masks = [one.image for one in batch], [one.mask for one in batch]
