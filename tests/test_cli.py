@@ -42,6 +42,11 @@ def run(monkeypatch, capsys):
     return run
 
 
+def tinted(photo, mask):
+    """The photo with a foreground that is far too red."""
+    return np.where(mask[..., None] > 0, photo * np.array([1.0, 0.4, 0.2]), photo).astype(np.uint8)
+
+
 def pixels(path):
     return np.asarray(Image.open(path))
 
@@ -59,6 +64,7 @@ def test_strength_zero_is_the_composite(files, run):
 
 
 def test_half_strength_lies_between(files, run):
+    Image.fromarray(tinted(*make_photo())).save("photo.png")  # plainly wrong, so that the change is large
     for strength in ("0.5", "1"):
         assert run("harmonize", "photo.png", "mask.png", "-o", f"{strength}.png", "--strength", strength)[0] == 0
     photo, half, full = (pixels(name).astype(int) for name in ("photo.png", "0.5.png", "1.png"))
@@ -359,10 +365,9 @@ def test_both_engines_of_both_commands_do_the_same(files):
 def two_composites(files):
     """A folder of a composite that fits, one that does not, and one that is no image, with their masks."""
     photo, mask = make_photo()
-    tinted = np.where(mask[..., None] > 0, photo * np.array([1.0, 0.4, 0.2]), photo).astype(np.uint8)
     for folder in ("photos", "masks"):
         (files / folder).mkdir()
-    for name, pixels_ in (("fits", photo), ("tinted", tinted)):
+    for name, pixels_ in (("fits", photo), ("tinted", tinted(photo, mask))):
         Image.fromarray(pixels_).save(files / "photos" / f"{name}.png")
         Image.fromarray(mask).save(files / "masks" / f"{name}.png")
     (files / "photos" / "broken.png").write_bytes(b"no image")
