@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..errors import InputError, one_line
 from ..files.atomic_write import atomic_file, writable_folder
-from .training_samples import SampleOptions, TrainingSamples, sample_item, varied
+from .training_samples import SampleOptions, ShuffledOrder, TrainingSamples, sample_item, varied
 
 SHARD = 1024  # samples in a file: 118 MB at 128 pixels
 
@@ -112,7 +112,7 @@ class StoredSamples(Dataset):
         if not self._shards:
             raise InputError(f"{folder}: holds no samples-*.npy; make them with store_samples")
         self._ends = np.cumsum([len(shard) for shard in self._shards])
-        self._order: tuple[int, np.ndarray] = (-1, np.arange(0))
+        self._order = ShuffledOrder(int(self._ends[-1]), seed=seed)
 
     @property
     def resolution(self) -> int:
@@ -124,10 +124,7 @@ class StoredSamples(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         number = self.start + index
-        epoch, place = divmod(number, int(self._ends[-1]))
-        if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng([self.seed, epoch, 1]).permutation(int(self._ends[-1]))
-        stored = int(self._order[1][place])
+        stored = self._order[number]
         shard = int(np.searchsorted(self._ends, stored, side="right"))
         pixels = self._shards[shard][stored - int(self._ends[shard])]  # counted from the shard's end
         rng = np.random.default_rng([self.seed, number])

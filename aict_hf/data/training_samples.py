@@ -144,6 +144,20 @@ class SampleOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 1")
 
 
+class ShuffledOrder:
+    """An endless order of `count` things: each pass over all of them is shuffled anew, from the seed alone."""
+
+    def __init__(self, count: int, *, seed: int) -> None:
+        self.count, self.seed = count, seed
+        self._shuffled: tuple[int, np.ndarray] = (-1, np.arange(0))  # the latest pass, and its order
+
+    def __getitem__(self, number: int) -> int:
+        epoch, place = divmod(number, self.count)
+        if self._shuffled[0] != epoch:
+            self._shuffled = epoch, np.random.default_rng([self.seed, epoch, 1]).permutation(self.count)
+        return int(self._shuffled[1][place])
+
+
 class TrainingSamples(Dataset):
     """Samples of iHarmony4-like triplets, or synthetic composites of real photos with masks.
 
@@ -173,7 +187,7 @@ class TrainingSamples(Dataset):
         if not photos:
             raise ValueError("there are no photos to train on; pass at least one")
         self.photos, self.options, self.seed, self.length, self.start = photos, options, seed, length, start
-        self._order: tuple[int, np.ndarray] = (-1, np.arange(0))
+        self._order = ShuffledOrder(len(photos), seed=seed)
         self._cumulative = _cumulative_shares(photos, options.source_balance) if options.source_balance else None
         self._alike = _indexes_by_category(photos) if options.same_category else {}
         self._kept: dict[MaskedPhoto, tuple[np.ndarray, np.ndarray]] = {}
@@ -200,10 +214,7 @@ class TrainingSamples(Dataset):
     def _photo_of(self, number: int) -> int:
         if self._cumulative is not None:
             return self._draw_photo(np.random.default_rng([self.seed, number, 1]))
-        epoch, place = divmod(number, len(self.photos))
-        if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.photos))
-        return int(self._order[1][place])
+        return self._order[number]
 
     def _draw_photo(self, rng: np.random.Generator) -> int:
         if self._cumulative is None:
@@ -451,4 +462,12 @@ def _scene_change(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (result.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-__all__ = ["SampleOptions", "StreamedSamples", "TrainingSamples", "jointly_changed", "sample_item", "varied"]
+__all__ = [
+    "SampleOptions",
+    "ShuffledOrder",
+    "StreamedSamples",
+    "TrainingSamples",
+    "jointly_changed",
+    "sample_item",
+    "varied",
+]
