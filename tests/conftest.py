@@ -113,6 +113,23 @@ def full_resolution(sizes: list[tuple[int, int]], seed: int = 1) -> dict[str, li
     return {"full_composites": composites, "full_masks": masks, "labels": labels}
 
 
+def gradients_by_checkpointing(model: AICTModel, parameter: torch.nn.Parameter, size: int = 32) -> list[torch.Tensor]:
+    """A parameter's gradients without gradient checkpointing and with it; no dropout."""
+    for module in model.train().modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.config.attention_probs_dropout_prob = 0.0
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            newest = hasattr(model, "activation_checkpointing_enable")  # transformers 5.23 renamed it
+            (model.activation_checkpointing_enable if newest else model.gradient_checkpointing_enable)()
+        model.zero_grad()
+        model(**make_inputs(size=size), **full_resolution([(40, 48), (64, 37)])).loss.backward()
+        gradients.append(parameter.grad.clone())
+    return gradients
+
+
 def make_photo(height: int = 40, width: int = 56, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """A smooth RGB photo (H, W, 3) and a soft elliptic mask (H, W), both uint8; the mask is 0 along all borders."""
     rng = np.random.default_rng(seed)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from conftest import full_resolution, make_inputs
+from conftest import full_resolution, gradients_by_checkpointing, make_inputs
 from torch.nn import functional as F
 
 from aict_hf import AICTConfig, AICTModel, apply_luts
@@ -134,21 +134,7 @@ def test_misspelt_arguments_are_an_error(model):
 
 
 def test_gradient_checkpointing_changes_nothing(model):
-    inputs, given = make_inputs(), full_resolution([(40, 48), (64, 37)])
-    model.train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    model.config.attention_probs_dropout_prob = 0.0
-    gradients = []
-    for checkpointing in (False, True):
-        if checkpointing:
-            newest = hasattr(model, "activation_checkpointing_enable")  # transformers 5.23 renamed it
-            (model.activation_checkpointing_enable if newest else model.gradient_checkpointing_enable)()
-        model.zero_grad()
-        model(**inputs, **given).loss.backward()
-        gradients.append(model.patch_embeddings.weight.grad.clone())
-    torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(*gradients_by_checkpointing(model, model.patch_embeddings.weight))
 
 
 def test_compiles_as_one_graph(model):
