@@ -137,17 +137,20 @@ class AICTRegionStatistics(nn.Module):
 class AICTDecoder(nn.Module):
     """Decoder features at a quarter of the image size, from the encoder, the backbone and the image itself.
 
-    The lateral connections keep the patch grid, which a transposed convolution shows, out of the maps.
+    The lateral connections keep the patch grid, which a transposed convolution shows, out of the maps. A pre-norm
+    encoder ends without a norm and its features grow in training: without `norm`, the GELU returns 0 everywhere.
     """
 
     def __init__(self, config: AICTConfig, channels: int):
         super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.encoder_proj = nn.Conv2d(config.hidden_size, config.decoder_hidden_size, kernel_size=1)
         self.backbone_lateral = nn.Conv2d(channels, config.decoder_hidden_size, kernel_size=1)
         self.image_lateral = nn.Conv2d(4, config.decoder_hidden_size, kernel_size=4, stride=4)
         self.output = nn.Conv2d(config.decoder_hidden_size, config.decoder_channels, kernel_size=3, padding=1)
 
     def forward(self, encoded: Tensor, stride4: Tensor, image: Tensor) -> Tensor:
+        encoded = self.norm(encoded.movedim(1, 3)).movedim(3, 1)
         upsampled = F.interpolate(self.encoder_proj(encoded), scale_factor=4, mode="bilinear", align_corners=False)
         return self.output(F.gelu(upsampled + self.backbone_lateral(stride4) + self.image_lateral(image)))
 
