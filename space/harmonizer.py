@@ -78,8 +78,8 @@ def fit_in_words(luts: PhotoLUTs) -> str:
 
 
 def recolored(photo: ImageFile, luts: PhotoLUTs, strength: float) -> ImageFile:
-    """The harmonized photo at full size, with the type, ICC profile and EXIF of the original."""
-    return ImageFile(luts.apply(strength=strength), photo.icc_profile, photo.exif)
+    """The harmonized photo at full size, with the type, compression and metadata of the original."""
+    return replace(photo, pixels=luts.apply(strength=strength))
 
 
 def recolored_again(photo: ImageFile, mask: np.ndarray, maps: LUTMaps, strength: float) -> ImageFile:

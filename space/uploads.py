@@ -11,6 +11,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +148,12 @@ def preview(photo: ImageFile, side: int = PREVIEW_SIDE) -> Image.Image:
 
 
 def save_result(photo: ImageFile, stem: str, format: str) -> Path:
-    """Encode a result as "PNG" or "JPEG", with its profile and EXIF, under a name made of `stem`."""
+    """Encode a result as "PNG" or "JPEG", with its metadata, under a name made of `stem`."""
     pixels = photo.pixels
     if format == "JPEG" and isinstance(pixels, Image.Image) and pixels.mode in ("RGBA", "LA"):
-        photo = ImageFile(pixels.convert("RGB"), photo.icc_profile, photo.exif)
+        photo = replace(photo, pixels=pixels.convert("RGB"))
     elif format == "JPEG" and isinstance(pixels, np.ndarray) and pixels.ndim == 3 and pixels.shape[2] in (2, 4):
-        photo = ImageFile(np.ascontiguousarray(pixels[..., :-1].squeeze()), photo.icc_profile, photo.exif)
+        photo = replace(photo, pixels=np.ascontiguousarray(pixels[..., :-1].squeeze()))
     path = new_file(safe_name(stem) + (".png" if format == "PNG" else ".jpg"))
     write_image(path, photo)
     return path

@@ -34,6 +34,7 @@ from .formats.yolo import read_yolo, write_yolo_config, write_yolo_labels, yolo_
 from .options import AugmentJob, DatasetFormat
 from .transform import HarmonizedCopyPaste
 
+_WRITTEN = set(OUTPUT_FORMATS) - {".avif", ".jp2"}  # `datasets` does not find the former in shards and folders
 IMAGE_FOLDERS = {"coco": "images", "yolo": "images/train", "imagefolder": "train"}
 SHEET_IMAGES, SHEET_COLUMNS, SHEET_HEIGHT = 12, 4, 300
 ORIGINAL_COLOR, PASTED_COLOR = (0, 200, 255), (255, 120, 0)
@@ -248,7 +249,7 @@ class AugmentRun:
         path = PurePosixPath(name)
         if copy == 0 and not self._mixed:
             return name
-        suffix = path.suffix if path.suffix.lower() in OUTPUT_FORMATS and not self._mixed else ".png"
+        suffix = path.suffix if path.suffix.lower() in _WRITTEN and not self._mixed else ".png"
         stem = f"{path.stem}_aug{copy}" if copy else path.stem
         return str(path.with_name(stem + suffix))
 
@@ -256,7 +257,7 @@ class AugmentRun:
     def _mixed(self) -> bool:
         """Whether webdataset shards would hold images of several formats, which `datasets` cannot read."""
         kinds = {shard_suffix(name) for name in self.names}
-        return self.format == "webdataset" and (len(kinds) > 1 or not kinds <= set(OUTPUT_FORMATS))
+        return self.format == "webdataset" and (len(kinds) > 1 or not kinds <= _WRITTEN)
 
     def _is_made(self, number: int) -> bool:
         """Whether a block has been made without failures."""

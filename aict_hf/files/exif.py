@@ -2,6 +2,7 @@
 
 import os
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ TIFF_LAYOUT_TAGS = frozenset(
     )
 )  # fmt: skip
 
+UNDEFINED = 7  # type of a tag whose bytes only its reader understands
 MAX_SIZE = 2**32 - 2**24  # bytes of a TIFF file; offsets inside the new directory have 32 bits
 
 
@@ -40,11 +42,15 @@ def _directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
     return {name: value for name, value in exif.get_ifd(tag).items() if name != ExifTags.IFD.Interop}
 
 
-def append_exif(path: Path, exif: bytes) -> None:
+def append_exif(path: Path, exif: bytes, blocks: Mapping[int, bytes] | None = None) -> None:
     """Add EXIF tags to a TIFF or BigTIFF file, by a new directory at its end with the old and the new entries.
 
     libvips does not write EXIF to TIFF, tifffile does not write nested directories, and Pillow fails on most files.
 
+    Args:
+        path: the TIFF.
+        exif: an EXIF block; may be empty.
+        blocks: content of further tags, such as XMP.
     Raises:
         ValueError: if the file is larger than `MAX_SIZE`, or a big-endian BigTIFF.
     Source: TIFF 6.0, section 2; the BigTIFF specification.
@@ -74,6 +80,9 @@ def append_exif(path: Path, exif: bytes) -> None:
         added = TiffImagePlugin.ImageFileDirectory_v2((head + bytes(12)) if big else (head + bytes(4)))
         for tag in tags:
             added[tag] = _directory(tags, tag) or tags[tag]
+        for tag, content in (blocks or {}).items():
+            added[tag] = content
+            added.tagtype[tag] = TiffImagePlugin.TiffTags.BYTE if tag == ExifTags.Base.XMLPacket else UNDEFINED
         block = added.tobytes(start)
         start += file.write(block + b"\0" * (len(block) % 2))
 

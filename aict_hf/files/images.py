@@ -1,23 +1,34 @@
 """Read photos and masks upright with their metadata, and write them atomically."""
 
+import contextlib
+import importlib.util
 import io
 import os
 import struct
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 
 from ..errors import InputError, TooLargeError, one_line
 from .atomic_write import atomic_file
+from .encoding import Encoding, encoding_of
 from .exif import append_exif, exif_block
+from .metadata import MAX_SEGMENT, Metadata, read_metadata
 
 DEFAULT_MAX_MEGAPIXELS = 200.0
-OUTPUT_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-MAX_JPEG_EXIF = 65533  # bytes
+OUTPUT_FORMATS = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
+    ".png": "PNG",
+    ".webp": "WEBP",
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    ".avif": "AVIF",
+    ".jp2": "JPEG2000",
+}
 MAX_JPEG_SIDE = 65500  # pixels
 SIXTEEN_BIT_FORMATS = ("PNG", "TIFF")
 IMAGE_SUFFIXES = (*OUTPUT_FORMATS, ".bmp", ".gif")
@@ -28,7 +39,13 @@ _MODES = {
     "PNG": ("RGBA", "RGB", "L", "LA"),
     "WEBP": ("RGBA", "RGB"),
     "TIFF": ("RGBA", "RGB", "L", "LA"),
+    "AVIF": ("RGBA", "RGB", "L"),
+    "JPEG2000": ("RGBA", "RGB", "L", "LA"),
 }
+# Camera raw files: Pillow opens the small preview of some as if it were the photo.
+_RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".pef", ".raf", ".rw2", ".srw")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+_VIPS_COMPRESSION = {"raw": "none", "packbits": "packbits", "tiff_lzw": "lzw", "zstd": "zstd"}
 _PIXEL_LIMIT = threading.Lock()
 
 
@@ -40,11 +57,15 @@ class ImageFile:
         pixels: PIL image of mode L, LA, RGB or RGBA; for 16-bit files a uint16 array, (H, W) or (H, W, C).
         icc_profile: colour profile of the file, or None.
         exif: EXIF block of the file without orientation, or None.
+        metadata: what else the file says about the picture.
+        encoding: how the file was compressed. A result in the same format is compressed in the same way.
     """
 
     pixels: Image.Image | np.ndarray
     icc_profile: bytes | None = None
     exif: bytes | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+    encoding: Encoding = field(default_factory=lambda: Encoding(""))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,16 +107,23 @@ def read_image(
     try:
         if (path.stat().st_size if content is None else len(content)) == 0:
             raise InputError(f"{path}: is empty; expected an image")
-        with open_image(path if content is None else io.BytesIO(content), formats) as image:
+        _check_kind(path, content)
+        with (
+            open_image(path if content is None else io.BytesIO(content), formats) as image,
+            path.open("rb") if content is None else io.BytesIO(content) as stream,
+        ):
             width, height = image.size
             check_pixel_count(path, width, height, max_megapixels)
             if image.format != "MPO" and _holds_several(image):  # cameras store previews as MPO
                 raise InputError(f"{path}: holds several images; save the one you mean to a file of its own")
+            if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_raw(image):
+                raise InputError(f"{path}: {_RAW_ADVICE}")
             sixteen_bit = _is_sixteen_bit(image)
             if sixteen_bit and content is not None:
                 raise InputError(f"{path}: has 16 bits a channel; convert it to 8")
             pixels = _decode_sixteen_bit(path) if sixteen_bit else ImageOps.exif_transpose(image)
-            read = ImageFile(pixels, image.info.get("icc_profile"), exif_block(image))
+            metadata, encoding = read_file_facts(image, stream)
+            read = ImageFile(pixels, image.info.get("icc_profile"), exif_block(image), metadata, encoding)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; check the path") from error
     except UnidentifiedImageError as error:
@@ -126,6 +154,16 @@ def upright_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
+def input_suffix(path: Path) -> str:
+    """The usual suffix of a file's format, told from its content; "" for formats that are not written."""
+    try:
+        with open_image(path) as image:
+            name = "JPEG" if image.format == "MPO" else image.format
+    except Exception:  # decoders raise of many kinds on damaged files
+        return ""
+    return next((suffix for suffix, format_name in OUTPUT_FORMATS.items() if format_name == name), "")
+
+
 def in_profile(photo: ImageFile, profile: bytes | None = None) -> Image.Image | np.ndarray:
     """Convert the pixels of a photo to another ICC profile.
 
@@ -149,7 +187,7 @@ def in_profile(photo: ImageFile, profile: bytes | None = None) -> Image.Image | 
         if abs(np.asarray(moved).astype(int) - probe).max() <= 1:
             return pixels  # the profiles are equal, and converting would only add rounding errors
         colors = ImageCms.applyTransform(pixels.convert("RGB"), transform)
-    except ImageCms.PyCMSError:
+    except (ImageCms.PyCMSError, OSError):  # the latter for damaged profiles
         return pixels  # treat a profile that does not fit as missing
     assert colors is not None
     if pixels.mode == "RGBA":
@@ -176,14 +214,18 @@ def output_format(path: str | os.PathLike) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in OUTPUT_FORMATS:
         raise InputError(f"{path}: cannot write {suffix or 'a file without extension'}; use .png, .jpg, .webp or .tif")
+    if OUTPUT_FORMATS[suffix] == "AVIF" and not features.check("avif"):
+        raise InputError(f"{path}: this Pillow cannot write AVIF; pip install -U pillow, or use .png")
     return OUTPUT_FORMATS[suffix]
 
 
 def write_image(path: str | os.PathLike, image: ImageFile) -> None:
-    """Encode a photo in the format of its extension (JPEG and WebP at quality 95) with its colour profile and EXIF.
+    """Encode a photo in the format of its extension, with its colour profile, EXIF and metadata.
 
-    JPEG files are written without EXIF blocks larger than 64 KiB, which JPEG cannot hold. 16-bit pixels stay 16-bit in
-    PNG and TIFF and become 8-bit in JPEG and WebP. The file appears under its name only when it is complete.
+    A file of the format that the photo was read from is compressed as that file was: JPEG with its quantization tables
+    and its sampling, WebP with or without loss, TIFF with its compression. Other JPEG, WebP and AVIF files have quality
+    95; JPEG 2000 has no loss. `what_is_lost` names what the format cannot hold. 16-bit pixels stay 16-bit in PNG and
+    TIFF and become 8-bit elsewhere. The file appears under its name only when it is complete.
 
     Raises:
         InputError: if the format cannot hold the image or the file cannot be written.
@@ -210,26 +252,63 @@ def write_image(path: str | os.PathLike, image: ImageFile) -> None:
         raise InputError(
             f"{path}: WebP holds at most 16383 pixels a side, the image is {pixels.size}; write .png or .tif"
         )
-    exif = image.exif or b""
-    if format_name == "JPEG" and len(exif) > MAX_JPEG_EXIF:
+    exif, metadata = image.exif or b"", image.metadata
+    if format_name in ("WEBP", "AVIF", "TIFF"):
+        exif = metadata.exif_with_dpi(exif)
+    if format_name == "JPEG" and len(exif) > MAX_SEGMENT:
         exif = b""
+    options = image.encoding.options_for(format_name)
+    if format_name == "JPEG":
+        options |= {"exif": exif, "extra": metadata.jpeg_segments(), "comment": metadata.comment or b""}
+        options |= {"dpi": metadata.dpi} if metadata.dpi else {}
+        if pixels.mode != "RGB":  # type: ignore[union-attr]
+            options.pop("keep_rgb", None)
+    elif format_name in ("WEBP", "AVIF"):
+        options |= {"exif": exif, "xmp": metadata.xmp or b""}
+    elif format_name == "JPEG2000":
+        options |= {"comment": metadata.comment} if metadata.comment else {}
     with atomic_file(path) as partial:
         try:
             if isinstance(pixels, np.ndarray):
-                _encode_sixteen_bit(partial, pixels, icc_profile, exif)
-            elif format_name == "TIFF":
-                pixels.save(partial, format=format_name, icc_profile=icc_profile, compression="tiff_adobe_deflate")
+                _encode_sixteen_bit(partial, pixels, icc_profile, image)
             else:
-                options = {} if format_name == "PNG" else {"quality": 95}
-                pixels.save(partial, format=format_name, icc_profile=icc_profile, exif=exif, **options)
-            if format_name == "TIFF" and exif:
-                append_exif(partial, exif)
+                pixels.save(partial, format=format_name, icc_profile=icc_profile, **options)
+            if format_name == "TIFF" and (exif or metadata.tiff_blocks()):
+                append_exif(partial, exif, metadata.tiff_blocks())
+            if format_name == "PNG":
+                metadata.add_to_png(partial, exif, has_profile=bool(icc_profile))
         except (ValueError, TypeError, struct.error) as error:
             raise InputError(f"{path}: cannot be encoded ({error})") from error
 
 
+def what_is_lost(path: str | os.PathLike, image: ImageFile) -> list[str]:
+    """What a file written by `write_image` lacks of the file that the photo was read from, in words.
+
+    Examples:
+        >>> what_is_lost("copy.png", read_image("composite.jpg"))
+        []
+    """
+    format_name = output_format(path)
+    lost = image.metadata.lost_in(format_name)
+    if isinstance(image.pixels, np.ndarray) and format_name not in SIXTEEN_BIT_FORMATS:
+        lost.append("more than 8 bits a channel")
+    if image.exif and (format_name == "JPEG2000" or (format_name == "JPEG" and len(image.exif) > MAX_SEGMENT)):
+        lost.append("EXIF")
+    if image.icc_profile and format_name == "JPEG2000":
+        lost.append("the colour profile")
+    return lost
+
+
 def open_image(path: Path | io.BytesIO, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """`Image.open` without the pixel limit of Pillow, which is lower than ours and global to the process."""
+    """`Image.open` without the pixel limit of Pillow, which is lower than ours and global to the process.
+
+    HEIC files are opened with pillow-heif if it is installed and `formats` is None.
+    """
+    if formats is None and _is_heif(path):
+        with contextlib.suppress(ImportError):
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
     with _PIXEL_LIMIT:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -237,6 +316,48 @@ def open_image(path: Path | io.BytesIO, formats: tuple[str, ...] | None = None) 
             return Image.open(path, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def read_file_facts(image: Image.Image, stream: BinaryIO) -> tuple[Metadata, Encoding]:
+    """Metadata and compression of an opened file. A damaged part makes them empty, and is named in the metadata."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        metadata = read_metadata(image, stream, turned=orientation in range(5, 9), upright=orientation in (0, 1))
+        return metadata, encoding_of(image, stream, turned=orientation in range(5, 9))
+    except Exception:  # many types; the photo itself can still be read
+        return Metadata(left_out=("its metadata, which is damaged",)), Encoding("")
+
+
+def _check_kind(path: Path, content: bytes | None) -> None:
+    """Refuse files that Pillow reads only with a plugin, or whose preview it takes for the photo.
+
+    Raises:
+        InputError: with the plugin to install.
+    """
+    if path.suffix.lower() in _RAW_SUFFIXES:
+        raise InputError(f"{path}: {_RAW_ADVICE}")
+    if _is_heif(path if content is None else io.BytesIO(content)) and importlib.util.find_spec("pillow_heif") is None:
+        raise InputError(f"{path}: is HEIC, which needs the plugin pillow-heif; pip install 'aict_hf[heif]'")
+
+
+_RAW_ADVICE = (
+    "is a camera raw file (such as DNG), which has no colours yet; develop it with rawpy, darktable or alike and save "
+    "it as TIFF"
+)
+
+
+def _is_heif(source: Path | io.BytesIO) -> bool:
+    """Whether a file says that it is HEIC, whatever its name."""
+    if isinstance(source, io.BytesIO):
+        head = source.getvalue()[:64]
+    else:
+        try:
+            with source.open("rb") as stream:
+                head = stream.read(64)
+        except OSError:
+            return False
+    brands = [head[at : at + 4] for at in (8, *range(16, min(len(head), int.from_bytes(head[:4], "big")), 4))]
+    return head[4:8] == b"ftyp" and any(brand in _HEIF_BRANDS for brand in brands)
 
 
 def _holds_several(image: Image.Image) -> bool:
@@ -252,15 +373,23 @@ def _holds_several(image: Image.Image) -> bool:
 def _from_inks(image: ImageFile) -> ImageFile:
     """Convert CMYK to sRGB."""
     assert isinstance(image.pixels, Image.Image)
+    metadata = replace(image.metadata, left_out=("CMYK (the result is sRGB)", *image.metadata.left_out))
     if image.icc_profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(image.icc_profile))
             pixels = ImageCms.profileToProfile(image.pixels, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             assert pixels is not None
-            return ImageFile(pixels, None, image.exif)
-        except ImageCms.PyCMSError:
-            pass  # treat a profile that does not fit as missing
-    return ImageFile(image.pixels.convert("RGB"), None, image.exif)
+            return replace(image, pixels=pixels, icc_profile=None, metadata=metadata)
+        except (ImageCms.PyCMSError, OSError):
+            lost = ("the colour profile, which is damaged or does not fit", *metadata.left_out)
+            metadata = replace(metadata, left_out=lost)  # treat the profile as missing
+    return replace(image, pixels=image.pixels.convert("RGB"), icc_profile=None, metadata=metadata)
+
+
+def _is_raw(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Whether a TIFF is a DNG, whose first picture is a preview."""
+    tags = image.tag_v2
+    return ExifTags.Base.DNGVersion in tags and bool(tags.get(ExifTags.Base.NewSubfileType, 0) & 1)
 
 
 def _is_sixteen_bit(image: Image.Image) -> bool:
@@ -292,18 +421,26 @@ def _decode_sixteen_bit(path: Path) -> np.ndarray:
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
 
 
-def _encode_sixteen_bit(path: Path, pixels: np.ndarray, icc_profile: bytes | None, exif: bytes) -> None:
+def _encode_sixteen_bit(path: Path, pixels: np.ndarray, icc_profile: bytes | None, source: ImageFile) -> None:
     pyvips = _vips(path)
     is_tiff = path.suffix.startswith(".tif")
     if pixels.ndim == 3 and pixels.shape[2] == 2 and is_tiff:  # few programs read gray and alpha
         pixels = pixels[..., [0, 0, 0, 1]]
     bands = 1 if pixels.ndim == 2 else pixels.shape[2]
     image = pyvips.Image.new_from_array(pixels, interpretation="grey16" if bands < 3 else "rgb16").copy()
-    for name, block in (("icc-profile-data", icc_profile), ("exif-data", exif)):
-        if block:
-            image.set_type(pyvips.GValue.blob_type, name, block)
+    if icc_profile:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc_profile)
+    options = {}
+    if is_tiff:
+        kind = source.encoding.options_for("TIFF")
+        options = {"compression": _VIPS_COMPRESSION.get(kind["compression"], "deflate")}
+        if "tiffinfo" in kind:
+            options["predictor"] = "horizontal"
+        if source.metadata.dpi:
+            across, down = source.metadata.dpi
+            options |= {"xres": across / 25.4, "yres": down / 25.4, "resunit": "inch"}
     try:
-        image.write_to_file(str(path), **({"compression": "deflate"} if is_tiff else {}))
+        image.write_to_file(str(path), **options)
     except pyvips.Error as error:
         raise OSError(one_line(error)) from error
 
@@ -316,9 +453,12 @@ __all__ = [
     "ImageFile",
     "check_pixel_count",
     "in_profile",
+    "input_suffix",
     "open_image",
     "output_format",
+    "read_file_facts",
     "read_image",
     "upright_size",
+    "what_is_lost",
     "write_image",
 ]

@@ -1,5 +1,6 @@
 """Paste a cut-out file into a photo file, harmonized: `aict compose`."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from PIL import Image
 
 from ..compose.photos import paste_photo
 from ..errors import InputError
-from ..files.images import ImageFile, read_image, write_image
+from ..files.images import ImageFile, read_image, what_is_lost, write_image
 from .files import Job, check_output
 from .harmonizer import Harmonizer
 from .options import ComposeOptions
@@ -22,8 +23,9 @@ def compose_files(
     options: ComposeOptions | None = None,
     *,
     mask_output: Path | None = None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> None:
-    """Paste a cut-out into a photo and harmonize it. The result keeps the photo's colour profile and EXIF.
+    """Paste a cut-out into a photo and harmonize it. The result keeps the photo's compression and metadata.
 
     Args:
         cutout: the file to paste.
@@ -33,6 +35,7 @@ def compose_files(
         harmonizer: the network, or None to paste without harmonizing.
         options: where and how to paste; the defaults of `ComposeOptions` if left out.
         mask_output: a file for the mask of what was pasted.
+        warn: called with a line that names what of the background's file the result lacks, if anything.
     Raises:
         NothingPastedError: if nothing of the cut-out lies in the photo.
         InputError: if a file cannot be read or written, an output is an input, or an option is out of range.
@@ -66,6 +69,8 @@ def compose_files(
         pixels = harmonizer(composite.pixels, foreground, strength=options.strength)
         composite = replace(composite, pixels=pixels)
     write_image(output, composite)
+    if lost := what_is_lost(output, composite):
+        warn(f"{background}: not kept in the result: {', '.join(lost)}")
     if mask_output is not None:
         write_image(mask_output, ImageFile(Image.fromarray(foreground)))
 

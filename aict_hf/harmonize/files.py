@@ -18,6 +18,7 @@ from ..files.images import (
     ImageFile,
     output_format,
     read_image,
+    what_is_lost,
     write_image,
 )
 from ..model.image_processing_aict import OpenedPhoto, open_photo
@@ -180,6 +181,7 @@ def harmonize_files(
     options = options or HarmonizeOptions()
     todo = [job for job in jobs if not (options.skip_existing and job.output is not None and job.output.is_file())]
     report = Report(skipped=len(jobs) - len(todo))
+    lost: dict[str, list[Path]] = {}  # composites by what their results lack
     with tqdm(total=len(todo), unit="image", disable=not progress or len(jobs) == 1) as bar:
         for start in range(0, len(todo), options.batch_size):
             batch = []
@@ -193,7 +195,10 @@ def harmonize_files(
                         )
                         if not large.mask_area:
                             _warn_of_no_foreground(job, warn)
-                        report.add(job, **large._asdict(), seconds=time.perf_counter() - began)
+                        facts = large._asdict()
+                        if not_kept := facts.pop("not_kept"):
+                            lost.setdefault(", ".join(not_kept), []).append(job.composite)
+                        report.add(job, **facts, seconds=time.perf_counter() - began)
                         bar.update()
                         continue
                     batch.append(_read(job, options, warn))
@@ -210,6 +215,8 @@ def harmonize_files(
                 except InputError as error:
                     report.fail(read.job, error)
                 else:
+                    if read.job.output is not None and (not_kept := what_is_lost(read.job.output, read.file)):
+                        lost.setdefault(", ".join(not_kept), []).append(read.job.composite)
                     report.add(
                         read.job,
                         width=read.file.size[0],
@@ -219,6 +226,9 @@ def harmonize_files(
                         seconds=read.seconds + share + time.perf_counter() - began,
                     )
                 bar.update()
+    for words, composites in lost.items():
+        others = f" and {len(composites) - 1} more" if len(composites) > 1 else ""
+        warn(f"{composites[0]}{others}: not kept in the result: {words}")
     return report
 
 

@@ -18,7 +18,7 @@ from ..errors import InputError, one_line
 from ..files.atomic_write import atomic_file
 from ..files.exif import MAX_SIZE as MAX_EXIF_FILE
 from ..files.exif import append_exif, exif_block
-from ..files.images import check_pixel_count, open_image
+from ..files.images import check_pixel_count, open_image, read_file_facts
 from ..model.image_processing_aict import OpenedPhoto
 from ..model.lut import apply_luts
 from ..model.resizing import resize_image, resize_mask, sampled_rows
@@ -66,12 +66,14 @@ class LargeResult(NamedTuple):
         width, height: its size in pixels.
         mask_area: share of the photo that is foreground, 0 to 1.
         disharmony: mean CIEDE2000, measured on the low-resolution copy.
+        not_kept: what the result lacks of the photo's file, in words.
     """
 
     width: int
     height: int
     mask_area: float
     disharmony: float
+    not_kept: tuple[str, ...] = ()
 
 
 def harmonize_large_tiff(
@@ -85,8 +87,8 @@ def harmonize_large_tiff(
 ) -> LargeResult:
     """Harmonize a TIFF file of any size.
 
-    The result is a tiled TIFF, deflate, with the photo's colour profile and EXIF. A result over 4 GiB has no EXIF,
-    because EXIF has no room for offsets that large.
+    The result is a tiled TIFF, deflate, with the photo's colour profile, EXIF, XMP and IPTC. A result over 4 GiB has
+    none of the last three, because EXIF has no room for offsets that large.
 
     Args:
         composite, mask, output: files for which `is_large_tiff` holds.
@@ -104,8 +106,10 @@ def harmonize_large_tiff(
     photo = _open(composite)
     width, height, dtype = photo.width, photo.height, DTYPES[photo.format]
     check_pixel_count(composite, width, height, options.max_megapixels)
-    with open_image(composite) as header:
-        exif = exif_block(header)
+    with open_image(composite) as header, composite.open("rb") as stream:
+        metadata, _ = read_file_facts(header, stream)
+        exif = exif_block(header) or b""
+    blocks, not_kept = metadata.tiff_blocks(), metadata.lost_in("TIFF")
     size = harmonizer.processor.size
     shape = (size["height"], size["width"])
     kept = sampled_rows(height, shape[0])
@@ -152,9 +156,12 @@ def harmonize_large_tiff(
             software=False,
             metadata=None,
         )
-        if exif and partial.stat().st_size <= MAX_EXIF_FILE:
-            append_exif(partial, exif)
-    return LargeResult(width, height, foreground_sum / (255 * width * height), luts.disharmony())
+        if partial.stat().st_size > MAX_EXIF_FILE:
+            not_kept += ["EXIF, XMP and IPTC, because the file is over 4 GiB"] if exif or blocks else []
+        elif exif or blocks:
+            append_exif(partial, exif, blocks)
+    area = foreground_sum / (255 * width * height)
+    return LargeResult(width, height, area, luts.disharmony(), tuple(not_kept))
 
 
 def _strips(

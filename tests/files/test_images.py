@@ -1,4 +1,7 @@
 import io
+import struct
+import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +12,7 @@ from conftest import make_photo
 from PIL import ExifTags, Image, ImageCms
 
 from aict_hf.errors import InputError
-from aict_hf.files.images import DEFAULT_MAX_MEGAPIXELS, ImageFile, output_format, read_image, write_image
+from aict_hf.files.images import DEFAULT_MAX_MEGAPIXELS, ImageFile, in_profile, output_format, read_image, write_image
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -242,3 +245,38 @@ def test_our_limit_replaces_pillows(tmp_path, monkeypatch):
     Image.new("L", (100, 100)).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").size == (100, 100)
     assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+def test_heic_needs_its_plugin_and_raw_files_a_developer(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (tmp_path / "phone.jpg").write_bytes(struct.pack(">I", 24) + b"ftypmif1\0\0\0\0mif1heic" + bytes(40))
+    with pytest.raises(InputError, match=r"phone\.jpg: is HEIC, .* pip install 'aict_hf\[heif\]'"):
+        read_image(tmp_path / "phone.jpg")
+    photo = make_photo()[0]
+    tags = [(ExifTags.Base.DNGVersion, 1, 4, bytes([1, 4, 0, 0]), True)]
+    tifffile.imwrite(tmp_path / "a.tif", photo, subfiletype=1, extratags=tags)
+    (tmp_path / "a.dng").write_bytes((tmp_path / "a.tif").read_bytes())
+    for name in ("a.tif", "a.dng"):
+        with pytest.raises(InputError, match=rf"{name}: is a camera raw file .* rawpy"):
+            read_image(tmp_path / name)
+
+
+def test_the_plugin_for_heic_is_registered_when_it_is_needed(tmp_path, monkeypatch):
+    registered = []
+    plugin = types.ModuleType("pillow_heif")
+    plugin.register_heif_opener = lambda: registered.append(True)
+    monkeypatch.setitem(sys.modules, "pillow_heif", plugin)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    read_image(tmp_path / "a.png")
+    assert not registered
+    (tmp_path / "a.heic").write_bytes(struct.pack(">I", 24) + b"ftypheic\0\0\0\0mif1heic" + bytes(40))
+    with pytest.raises(InputError):
+        read_image(tmp_path / "a.heic")
+    assert registered
+
+
+def test_a_damaged_profile_counts_as_missing():
+    photo = ImageFile(Image.fromarray(make_photo()[0]), b"damaged" * 30)
+    assert in_profile(photo) is photo.pixels

@@ -276,3 +276,14 @@ def test_measuring_alone_writes_nothing(folders, harmonizer):
     assert (report.written, report.skipped, report.failures) == (3, 0, [])
     assert all(file.disharmony > 0 and file.output == "" for file in report.files)
     assert list(folders[2].iterdir()) == []
+
+
+def test_what_results_lack_is_said_once(folders, harmonizer):
+    jobs, _ = find_jobs(*folders)
+    for job in jobs:
+        with Image.open(job.composite) as photo:
+            photo.save(job.composite.with_suffix(".jpg"), xmp=b'<a xmlns:hdrgm="http" hdrgm:Version="1.0"/>')
+    jobs = [Job(job.composite.with_suffix(".jpg"), job.mask, job.output) for job in jobs]
+    warnings = []
+    assert harmonize_files(jobs, harmonizer, warn=warnings.append).written == 3
+    assert warnings == [f"{jobs[0].composite} and 2 more: not kept in the result: the gain map (HDR)"]
