@@ -1,8 +1,12 @@
 """The `aict` command: it parses options, calls the library and prints the outcome."""
 
 import json
+import re
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging import CRITICAL
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -28,6 +32,8 @@ app = typer.Typer(
 )
 
 Engine = Literal["local", "ray"]
+STREAM = Path("-")  # standard input or output
+STREAM_FOLDER = "aict-stream-"
 
 
 # Arguments and options of several commands.
@@ -54,10 +60,13 @@ MaxMegapixelsOption = Annotated[float, typer.Option(min=0, help="Refuse larger i
 
 @app.command()
 def harmonize(
-    composite: Annotated[Path, typer.Argument(help="A photo with a pasted foreground, or a folder of them.")],
+    composite: Annotated[
+        Path, typer.Argument(help="A photo with a pasted foreground, or a folder of them; - is standard input.")
+    ],
     mask: MaskArgument = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file (or folder) to write.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="The file (or folder) to write; - is standard output.", show_default=False),
     ] = None,
     masks: MasksOption = None,
     strength: StrengthOption = HarmonizeOptions.strength,
@@ -88,6 +97,23 @@ def harmonize(
 
     if output is None:
         raise InputError("--output is missing; say where to write with -o")
+    if STREAM in (composite, mask, output):
+        if masks is not None or report is not None or engine == "ray":
+            raise InputError(
+                "- goes with one photo, and without --masks, --report and --engine ray; give files instead"
+            )
+        with _files_for_streams(composite, mask, output) as (composite_file, mask_file, output_file):
+            harmonize(
+                composite_file,
+                mask_file,
+                output_file,
+                strength=strength,
+                invert_mask=invert_mask,
+                model=model,
+                device=device,
+                max_megapixels=max_megapixels,
+            )
+        return
     if report is not None:
         _check_table(report)
     jobs, failures = _find_jobs(composite, mask, masks, output)
@@ -240,7 +266,7 @@ def compose(
     )
     harmonizer = None if naive else Harmonizer.from_pretrained(model, device=_device(device))
     try:
-        compose_files(cutout, mask, background, output, harmonizer, options, mask_output=mask_out)
+        compose_files(cutout, mask, background, output, harmonizer, options, mask_output=mask_out, warn=_warn)
     except NothingPastedError as error:
         reason = f"nothing of it lies in the photo; is --position within {error.size}?"
         raise InputError(f"{cutout}: {reason}") from error
@@ -528,6 +554,39 @@ def _find_jobs(
     return [Job(composite, mask, output)], []
 
 
+@contextmanager
+def _files_for_streams(composite: Path, mask: Path | None, output: Path) -> Iterator[tuple[Path, Path | None, Path]]:
+    """Yield files in place of standard input and output, which are read before and written after the block.
+
+    Standard output gets the format of the composite, or PNG if that format is not written.
+
+    Raises:
+        InputError: if two files are to be read from standard input, or standard output is a terminal.
+    """
+    from .files.images import OUTPUT_FORMATS, input_suffix
+
+    if composite == STREAM and mask == STREAM:
+        raise InputError("standard input holds one file; give the composite or the mask as a file")
+    if output == STREAM and sys.stdout.isatty():
+        raise InputError("standard output is a terminal; write to a file, or send it to another program with |")
+    with tempfile.TemporaryDirectory(prefix=STREAM_FOLDER) as name:
+        folder = Path(name)
+        received = folder / "standard input"
+        if STREAM in (composite, mask):
+            received.write_bytes(sys.stdin.buffer.read())
+            received = received.rename(received.with_suffix(input_suffix(received)))
+        files = [received if path == STREAM else path for path in (composite, mask)]
+        suffix = files[0].suffix if files[0].suffix.lower() in OUTPUT_FORMATS else ".png"
+        sent = folder / f"standard output{suffix}" if output == STREAM else output
+        yield files[0], files[1], sent
+        if output == STREAM:
+            try:
+                sys.stdout.buffer.write(sent.read_bytes())
+                sys.stdout.buffer.flush()
+            except OSError as error:
+                raise InputError(f"standard output: cannot be written ({error.strerror})") from error
+
+
 def _device(name: str | None) -> "torch.device":
     import torch
 
@@ -578,4 +637,6 @@ def _say_failures(failures: list[InputError]) -> None:
 
 
 def _say(message: str) -> None:
+    """Print a line, with files that stand for standard input and output under these names alone."""
+    message = re.sub(rf"{re.escape(tempfile.gettempdir())}[/\\\\]{STREAM_FOLDER}\w+[/\\\\]", "", message)
     typer.echo(f"aict: {message}", err=True)

@@ -9,6 +9,7 @@ from .errors import InputError, one_line
 from .model.image_processing_aict import AICTImageProcessor
 from .model.modeling_aict import AICTModel
 
+WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".safetensors")
 _BUNDLE = Path(__file__).parent / "checkpoints"
 
 DEFAULT_CHECKPOINT = str(_BUNDLE / "aict-small")
@@ -40,6 +41,11 @@ def load_checkpoint(
     """
     location = checkpoint_location(name)
     bundled = ", ".join(bundled_checkpoints())
+    if Path(location).suffix.lower() in WEIGHT_SUFFIXES and not Path(location).is_dir():
+        raise InputError(
+            f"{location}: is a file of weights; expected a folder. Convert the authors' weights with "
+            f"aict convert {Path(location).name} FOLDER, or give the folder of a converted checkpoint"
+        )
     if not Path(location).exists() and location.count("/") != 1:  # a Hub repository's name has one slash
         raise InputError(f"{location}: is no bundled checkpoint, no folder and no Hub model; bundled: {bundled}")
     try:

@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import torch
 from conftest import make_photo, write_coco_dataset, write_cutouts
 from PIL import Image
 
-from aict_hf import AICTModel, cli
+from aict_hf import AICTModel, cli, pretrained
 from aict_hf.compose.paste import paste
 from aict_hf.published import PublishedNetwork
 
@@ -435,3 +436,29 @@ def test_augment_says_how_many_objects_fit_too_badly(files, run):
     code, err, _ = run(*command, "--max-disharmony", "0")
     assert code == 0
     assert "aict: 4 objects left out, with a disharmony above 0\n" in err
+
+
+def test_streams_stand_for_files(files, run, monkeypatch, model, processor):
+    monkeypatch.setattr(pretrained, "DEFAULT_CHECKPOINT", str(files / "model"))
+    model.save_pretrained(files / "model")
+    processor.save_pretrained(files / "model")
+    Image.open("photo.png").save("photo.jpg", quality=90)
+    assert run("harmonize", "photo.jpg", "mask.png", "-o", "file.jpg")[0] == 0
+    sent = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((files / "photo.jpg").read_bytes())))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", sent)
+        code, err, _ = run("harmonize", "-", "mask.png", "-o", "-")
+    assert (code, err) == (0, "")
+    assert sent.buffer.getvalue() == (files / "file.jpg").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"no image")))
+    code, err, _ = run("harmonize", "-", "mask.png", "-o", "out.jpg")
+    assert (code, err.splitlines()[0][:48]) == (1, "aict: error: standard input: is not an image of ")
+    assert "holds one file" in run("harmonize", "-", "-", "-o", "out.jpg")[1]
+
+
+def test_weights_of_the_authors_are_to_be_converted_first(files, run):
+    (files / "AICT.pth").touch()
+    code, err, _ = run("harmonize", "photo.png", "mask.png", "-o", "out.png", "--model", "AICT.pth")
+    assert code == 1
+    assert "aict convert AICT.pth FOLDER" in err
