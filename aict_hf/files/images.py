@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
@@ -430,7 +430,7 @@ def _encode_sixteen_bit(path: Path, pixels: np.ndarray, icc_profile: bytes | Non
     image = pyvips.Image.new_from_array(pixels, interpretation="grey16" if bands < 3 else "rgb16").copy()
     if icc_profile:
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc_profile)
-    options = {}
+    options: dict[str, Any] = {}
     if is_tiff:
         kind = source.encoding.options_for("TIFF")
         options = {"compression": _VIPS_COMPRESSION.get(kind["compression"], "deflate")}

@@ -193,7 +193,7 @@ def read_metadata(image: Image.Image, stream: BinaryIO, *, turned: bool, upright
     if not upright:  # paths and guides do not turn with the picture
         kept = [entry for number, entry, _ in _resources(photoshop) if number in (_IPTC, _COPYRIGHT)]
     return Metadata(
-        dpi=dpi[::-1] if dpi and turned else dpi,  # type: ignore[arg-type]
+        dpi=dpi[::-1] if dpi and turned else dpi,
         xmp=_without_pointers(xmp) if xmp else None,
         xmp_extension=extension,
         comment=comment or None,
