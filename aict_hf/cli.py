@@ -575,10 +575,10 @@ def _files_for_streams(composite: Path, mask: Path | None, output: Path) -> Iter
         if STREAM in (composite, mask):
             received.write_bytes(sys.stdin.buffer.read())
             received = received.rename(received.with_suffix(input_suffix(received)))
-        files = [received if path == STREAM else path for path in (composite, mask)]
-        suffix = files[0].suffix if files[0].suffix.lower() in OUTPUT_FORMATS else ".png"
+        composite, mask = received if composite == STREAM else composite, received if mask == STREAM else mask
+        suffix = composite.suffix if composite.suffix.lower() in OUTPUT_FORMATS else ".png"
         sent = folder / f"standard output{suffix}" if output == STREAM else output
-        yield files[0], files[1], sent
+        yield composite, mask, sent
         if output == STREAM:
             try:
                 sys.stdout.buffer.write(sent.read_bytes())
