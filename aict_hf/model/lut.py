@@ -97,8 +97,9 @@ def apply_luts(
 
 
 # The operators that torch.compile and torch.export see. Each loaded copy of this file (the package's, one from the Hub)
-# has its own namespace: of two operators with one name, the second would silently replace the first.
-_NAMESPACE = __name__.replace(".", "_")
+# has its own namespace: of two operators with one name, the second would silently replace the first. transformers names
+# a copy after its folder, whose name may hold characters that names of operators may not.
+_NAMESPACE = "".join(c if c.isascii() and c.isalnum() else "_" if c in "._" else f"_{ord(c):x}_" for c in __name__)
 
 
 @torch.library.custom_op(f"{_NAMESPACE}::apply_luts", mutates_args=())
