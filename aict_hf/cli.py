@@ -488,7 +488,7 @@ def lut(
     if output is None or output.suffix.lower() != ".cube":
         raise InputError("--output is missing or no .cube file; say where to write with -o look.cube")
     harmonizer = Harmonizer.from_pretrained(model)
-    loss = export_cube(composite, mask, output, harmonizer, size=size, max_megapixels=max_megapixels)
+    loss = export_cube(composite, mask, output, harmonizer, size=size, max_megapixels=max_megapixels, warn=_warn)
     share = f", {loss.distance / loss.change:.1%} of the change" if loss.change else ""
     figures = f"fMSE {loss.distance:.1f}{share} ({loss.change:.1f})"
     typer.echo(f"wrote {output}: on this photo it differs from the full result by {figures}")

@@ -25,6 +25,8 @@ from aict_hf.compose.photos import paste_photo
 from aict_hf.errors import NothingPastedError
 from aict_hf.files.images import ImageFile, write_image
 from aict_hf.harmonize.harmonizer import LUTMaps
+from aict_hf.model.image_processing_aict import mask_tensor
+from aict_hf.model.levels import to_unit
 
 EXAMPLES = Path(__file__).parent / "examples"
 PREVIEW_SIDE = 900
@@ -293,7 +295,8 @@ def small_pieces(pieces: Pieces) -> tuple[Image.Image | None, Image.Image | None
             if mask.size != photo.size:
                 sizes = f"The mask is {mask.size[0]} x {mask.size[1]}, the foreground {photo.size[0]} x {photo.size[1]}"
                 raise ValueError(f"{sizes}: they must be of one size.")
-            cut_out.putalpha(preview(mask, PREVIEW_SIDE).convert("L"))
+            levels = (to_unit(mask_tensor(mask.pixels)) * 255).round().byte()[0].numpy()
+            cut_out.putalpha(preview(ImageFile(Image.fromarray(levels)), PREVIEW_SIDE).convert("L"))
         elif cut_out.mode != "RGBA":
             cut_out = None  # its mask is yet to come
     return cut_out, background

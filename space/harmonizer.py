@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TypeVar
 
+import gradio as gr
 import numpy as np
 import torch
 from PIL import Image
@@ -52,7 +53,8 @@ def open_with_mask(
     Returns:
         the photo, and its mask, uint8, shape (H, W).
     Raises:
-        ValueError: if there is no mask, its size is not the photo's, or nothing or everything is foreground.
+        ValueError: if there is no mask, it cannot be read as one, its size is not the photo's, or nothing or everything
+            is foreground. What `OpenedPhoto.surprises` finds appears as a warning on the page.
     """
     opened = open_photo(photo.pixels, mask)
     opened = opened.inverted() if invert else opened
@@ -61,6 +63,8 @@ def open_with_mask(
         raise ValueError("The mask is empty: mark the pasted object, white on black.")
     if levels.min() == 255:
         raise ValueError("The mask covers the whole picture: leave the background black.")
+    for surprise in opened.surprises():
+        gr.Warning(surprise[0].upper() + surprise[1:] + ".")
     return replace(opened, mask=levels), levels[0].numpy()
 
 

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+import torch
+from PIL import Image
 
 from ..compose.boxes import mask_box
 from ..compose.paste import OPAQUE
 from ..errors import InputError
 from ..files.images import IMAGE_SUFFIXES
+from ..model.image_processing_aict import mask_tensor
+from ..model.levels import to_unit
 from .annotations import AnnotatedDataset, AnnotatedImage, read_eight_bit, segmentation_mask
 
 
@@ -176,11 +180,17 @@ class CutoutBank(Sequence[Cutout]):
             rgb = np.array(photo.convert("RGB"))
         if isinstance(source.mask, Path):
             mask = read_eight_bit(str(source.mask), source.mask)
-            alpha = np.array(mask.convert("L").resize(rgb.shape[1::-1]))
+            try:
+                alpha = (to_unit(mask_tensor(mask)) * 255).round().to(torch.uint8)[0].numpy()
+            except ValueError as error:
+                raise InputError(f"{source.mask}: {error}") from error
+            alpha = np.array(Image.fromarray(alpha).resize(rgb.shape[1::-1]))
         elif source.mask is None and photo is not None:
             if not photo.has_transparency_data:
                 raise InputError(f"{source.image}: has no alpha channel; expected a cut-out")
             alpha = np.array(photo.getchannel("A"))
+            if alpha.min() >= OPAQUE:
+                raise InputError(f"{source.image}: its alpha channel is opaque everywhere; expected a cut-out")
         else:
             try:
                 alpha = segmentation_mask(source.mask, *rgb.shape[:2]).astype(np.uint8) * 255

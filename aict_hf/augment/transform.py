@@ -30,7 +30,7 @@ from ..compose.paste import OPAQUE, paste
 from ..compose.placement import draw_placement
 from ..errors import InputError
 from ..harmonize.harmonizer import Harmonizer
-from ..model.image_processing_aict import rgb_tensor
+from ..model.image_processing_aict import OpenedPhoto, rgb_tensor
 from .cutouts import Cutout, CutoutBank
 from .options import CopyPasteOptions
 
@@ -220,8 +220,11 @@ class HarmonizedCopyPaste:
             self._harmonizer = Harmonizer.from_pretrained(self.checkpoint, device=self.device)
         for start in range(0, len(pasted), options.batch_size):
             batch = pasted[start : start + options.batch_size]
-            images, masks = [one.image for one in batch], [one.mask for one in batch]
-            predicted = self._harmonizer.predict(images, masks, input_data_format="channels_last")
+            photos = []
+            for one in batch:
+                rgb = torch.from_numpy(one.image).permute(2, 0, 1)
+                photos.append(OpenedPhoto(one.image, rgb, torch.from_numpy(one.mask)[None], "channels_last"))
+            predicted = self._harmonizer.predict_opened(photos)
             for one, luts in zip(batch, predicted, strict=True):
                 if options.max_disharmony is not None:
                     one.disharmony = luts.disharmony()

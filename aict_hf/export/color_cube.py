@@ -4,6 +4,7 @@ A .cube file has one transform for all positions. It keeps the average of AICT's
 its variation over the photo. `cube_error` measures the loss.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ def export_cube(
     *,
     size: int = 33,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> CubeError:
     """Write the .cube file of one photo.
 
@@ -52,10 +54,11 @@ def export_cube(
         harmonizer: the network.
         size: nodes along each side of the LUT, 2 to 256.
         max_megapixels: refuse larger images.
+        warn: called with one line for each surprise that is no failure.
     Returns:
         the loss on this photo.
     Raises:
-        InputError: if a file cannot be read or written, or the mask has no foreground or too little of it.
+        InputError: if a file cannot be read or written, or the mask has no foreground.
     """
     photo = read_image(composite, max_megapixels=max_megapixels).pixels
     foreground = None if mask is None else read_image(mask, max_megapixels=max_megapixels).pixels
@@ -64,9 +67,8 @@ def export_cube(
         opened, knots, color_lut = luts.photo, luts.knots[None], luts.color_lut[None]
         side = harmonizer.processor.size
         _, small_mask = opened.low_resolution((side["height"], side["width"]))
-        if opened.mask.any() and not small_mask.any():
-            copy = f"{side['height']} x {side['width']} copy"
-            raise ValueError(f"the foreground is too small to show in the network's {copy}")
+        for surprise in opened.surprises():
+            warn(f"{mask or composite}: {surprise}")
         curves = mean_curves(small_mask.to(knots.device), knots, color_lut, size=size).cpu()
         loss = cube_error(opened.rgb, opened.mask, knots.cpu(), color_lut.cpu(), curves)
     except ValueError as error:

@@ -164,6 +164,16 @@ def input_suffix(path: Path) -> str:
     return next((suffix for suffix, format_name in OUTPUT_FORMATS.items() if format_name == name), "")
 
 
+def orientation(path: Path) -> int:
+    """The EXIF orientation of an image, 1 (upright) to 8; 1 if it has none or cannot be read."""
+    try:
+        with open_image(path) as image:
+            stored = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # decoders raise of many kinds on damaged files
+        return 1
+    return stored if stored in range(1, 9) else 1
+
+
 def in_profile(photo: ImageFile, profile: bytes | None = None) -> Image.Image | np.ndarray:
     """Convert the pixels of a photo to another ICC profile.
 
@@ -455,6 +465,7 @@ __all__ = [
     "in_profile",
     "input_suffix",
     "open_image",
+    "orientation",
     "output_format",
     "read_file_facts",
     "read_image",

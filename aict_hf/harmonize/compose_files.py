@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from ..compose.photos import paste_photo
 from ..errors import InputError
 from ..files.images import ImageFile, read_image, what_is_lost, write_image
+from ..model.image_processing_aict import OpenedPhoto, rgb_tensor
 from .files import Job, check_output
 from .harmonizer import Harmonizer
 from .options import ComposeOptions
@@ -66,8 +68,9 @@ def compose_files(
     except ValueError as error:
         raise InputError(f"{mask or cutout}: {error}") from error
     if harmonizer is not None:
-        pixels = harmonizer(composite.pixels, foreground, strength=options.strength)
-        composite = replace(composite, pixels=pixels)
+        opened = OpenedPhoto(composite.pixels, rgb_tensor(composite.pixels), torch.from_numpy(foreground)[None])
+        [luts] = harmonizer.predict_opened([opened])
+        composite = replace(composite, pixels=luts.apply(strength=options.strength))
     write_image(output, composite)
     if lost := what_is_lost(output, composite):
         warn(f"{background}: not kept in the result: {', '.join(lost)}")

@@ -16,6 +16,7 @@ from ..files.images import (
     IMAGE_SUFFIXES,
     OUTPUT_FORMATS,
     ImageFile,
+    orientation,
     output_format,
     read_image,
     what_is_lost,
@@ -191,7 +192,7 @@ def harmonize_files(
                     if job.output is not None and is_large_tiff(job.composite, job.mask, job.output):
                         assert job.mask is not None
                         large = harmonize_large_tiff(
-                            job.composite, job.mask, job.output, harmonizer, options, progress=progress
+                            job.composite, job.mask, job.output, harmonizer, options, warn=warn, progress=progress
                         )
                         if not large.mask_area:
                             _warn_of_no_foreground(job, warn)
@@ -297,6 +298,12 @@ def _read(job: Job, options: HarmonizeOptions, warn: Callable[[str], None]) -> _
         photo = photo.inverted()
     if not photo.mask.any():
         _warn_of_no_foreground(job, warn)
+    for surprise in photo.surprises():
+        warn(f"{job.mask or job.composite}: {surprise}")
+    turn = 1 if job.mask is None or orientation(job.mask) > 1 else orientation(job.composite)
+    if 1 < turn < 5 or (turn > 1 and file.size[0] == file.size[1]):  # otherwise the sizes would tell
+        reason = f"{job.composite} is turned upright by its EXIF orientation {turn}"
+        warn(f"{job.mask}: is taken to be made of the upright photo; {reason}")
     return _Read(job, file, photo, time.perf_counter() - began)
 
 

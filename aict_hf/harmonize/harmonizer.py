@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..model.image_processing_aict import AICTImageProcessor, ImageLike, OpenedPhoto, is_several, open_photos
+from ..model.image_processing_aict import (
+    AICTImageProcessor,
+    ImageLike,
+    OpenedPhoto,
+    is_several,
+    open_photos,
+    warn_of_surprises,
+)
 from ..model.modeling_aict import AICTModel
 from ..pretrained import load_checkpoint
 
@@ -147,7 +154,9 @@ class Harmonizer:
         Raises:
             ValueError, FileNotFoundError: for the reasons of `AICTImageProcessor.preprocess`.
         """
-        return self.predict_opened(list(open_photos(composites, masks, input_data_format)), device=device)
+        photos = list(open_photos(composites, masks, input_data_format))
+        warn_of_surprises(photos)
+        return self.predict_opened(photos, device=device)
 
     @torch.no_grad()
     def predict_opened(

@@ -6,7 +6,9 @@ There are two passes. The first collects the rows that the network's low-resolut
 recolours the strips.
 """
 
-from collections.abc import Iterator
+import functools
+import operator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,9 +21,10 @@ from ..files.atomic_write import atomic_file
 from ..files.exif import MAX_SIZE as MAX_EXIF_FILE
 from ..files.exif import append_exif, exif_block
 from ..files.images import check_pixel_count, open_image, read_file_facts
+from ..model.foreground_mask import check_highest_level
 from ..model.image_processing_aict import OpenedPhoto
 from ..model.lut import apply_luts
-from ..model.resizing import resize_image, resize_mask, sampled_rows
+from ..model.resizing import foreground_cells, is_missed, low_resolution_copies, sampled_rows
 from .harmonizer import Harmonizer
 from .options import HarmonizeOptions
 
@@ -83,6 +86,7 @@ def harmonize_large_tiff(
     harmonizer: Harmonizer,
     options: HarmonizeOptions | None = None,
     *,
+    warn: Callable[[str], None] = lambda message: None,
     progress: bool = False,
 ) -> LargeResult:
     """Harmonize a TIFF file of any size.
@@ -94,11 +98,13 @@ def harmonize_large_tiff(
         composite, mask, output: files for which `is_large_tiff` holds.
         harmonizer: the network.
         options: `strength`, `invert_mask` and `max_megapixels` count; the defaults if left out.
+        warn: called with one line for each surprise that is no failure.
         progress: show progress bars.
     Returns:
         facts about the photo. The file is written even if the mask has no foreground.
     Raises:
-        InputError: if a file is damaged or too large, or the output cannot be written.
+        InputError: if a file is damaged or too large, the mask holds numbers instead of levels, or the output cannot be
+            written.
     """
     import tifffile
 
@@ -114,17 +120,43 @@ def harmonize_large_tiff(
     shape = (size["height"], size["width"])
     kept = sampled_rows(height, shape[0])
     wanted = kept.numpy()
-    lines, mask_lines, foreground_sum = [], [], 0
+    lines, mask_lines, foreground_sum, highest = [], [], 0, 0
     for top, pixels, weights in _strips(composite, mask, options.invert_mask, "reading", progress):
         inside = wanted[(wanted >= top) & (wanted < top + len(pixels))] - top
-        lines.append(pixels[inside, :, :3])
+        lines.append(pixels[inside])
         mask_lines.append(weights[inside])
         foreground_sum += int(weights.sum(dtype=np.int64))
-    rows = {"kept_rows": kept, "full_height": height}
-    image = resize_image(torch.from_numpy(np.concatenate(lines)).permute(2, 0, 1), shape, **rows).float() / 255
-    small_mask = resize_mask(torch.from_numpy(np.concatenate(mask_lines))[None], shape, **rows)
-    del lines, mask_lines
-    [luts] = harmonizer.predict_opened([OpenedPhoto(image, image, small_mask)])
+        highest = max(highest, int(weights.max()))
+    try:
+        check_highest_level(highest, 255)
+    except ValueError as error:
+        raise InputError(f"{mask}: {error}") from error
+    sampled = torch.from_numpy(np.concatenate(lines)).permute(2, 0, 1)
+    image, small_mask = low_resolution_copies(
+        sampled[:3],
+        torch.from_numpy(np.concatenate(mask_lines))[None],
+        shape,
+        opacity=sampled[3:] if photo.bands == 4 else None,
+        kept_rows=kept,
+        full_height=height,
+    )
+    del lines, mask_lines, sampled
+    if is_missed(small_mask, highest / 255):
+        cells = [
+            foreground_cells(
+                torch.from_numpy(pixels[:, :, :3]).permute(2, 0, 1),
+                torch.from_numpy(weights)[None],
+                shape,
+                top=top,
+                full_height=height,
+            )
+            for top, pixels, weights in _strips(composite, mask, options.invert_mask, "looking closer", progress)
+        ]
+        image, small_mask = functools.reduce(operator.add, cells).laid_on(image, small_mask)
+    seen = OpenedPhoto(image, image, small_mask)
+    for surprise in seen.surprises():
+        warn(f"{mask}: {surprise}")
+    [luts] = harmonizer.predict_opened([seen])
     knots, color_lut = luts.knots[None].cpu(), luts.color_lut[None].cpu()
 
     def harmonized_tiles() -> Iterator[np.ndarray]:
@@ -182,7 +214,10 @@ def _strips(
                 raise InputError(f"{composite}: {reason}") from error
             levels = np.frombuffer(pixels, DTYPES[photo.format]).reshape(count, photo.width, photo.bands).copy()
             share = np.frombuffer(weights, np.uint8).reshape(count, photo.width)
-            yield top, levels, 255 - share if invert_mask else share.copy()
+            share = 255 - share if invert_mask else share.copy()
+            if photo.bands == 4:
+                share[levels[:, :, 3] == 0] = 0  # what is transparent is neither foreground nor background
+            yield top, levels, share
             bar.update(count)
 
 

@@ -1,26 +1,36 @@
 """Image processor of AICT: it makes the network's inputs from photos and masks, and applies the LUTs to the photos."""
 
+import base64
+import io
 import os
+import urllib.request
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from transformers.image_processing_base import ImageProcessingMixin  # noqa: F401  diffusers looks for it here
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
 from .color_difference import ciede2000, rgb_to_lab
+from .foreground_mask import luminance, mask_surprises, read_mask
 from .levels import FULL_SCALE, to_unit
 from .lut import apply_luts
 from .lut_reference import sample_luts
-from .resizing import resize_image, resize_mask
+from .resizing import low_resolution_copies
 
 ImageLike = Image.Image | np.ndarray | Tensor | str | os.PathLike
 
 DISHARMONY_PIXELS = 2**16
+MAX_DOWNLOAD = 256 * 2**20  # bytes
+LONGEST_PATH = 4096  # characters
+SHORTEST_BASE64 = 64  # characters; a shorter text is the name of a file that is missing
 
 
 @dataclass(frozen=True)
@@ -32,16 +42,38 @@ class OpenedPhoto:
         rgb: its colours, shape (3, H, W), uint8, uint16 or float in [0, 1].
         mask: its foreground, shape (1, H, W), uint8 or float in [0, 1].
         input_data_format: as in `AICTImageProcessor.preprocess`.
+        opacity: its alpha channel, shape (1, H, W), of the dtype of `rgb`; None if it is opaque.
     """
 
     original: Any
     rgb: Tensor
     mask: Tensor
     input_data_format: str | None = None
+    opacity: Tensor | None = None
 
     def inverted(self) -> "OpenedPhoto":
-        """The same photo with foreground and background exchanged."""
-        return replace(self, mask=255 - self.mask if self.mask.dtype == torch.uint8 else 1 - self.mask)
+        """The same photo with foreground and background exchanged. Transparent pixels are neither."""
+        mask = 255 - self.mask if self.mask.dtype == torch.uint8 else 1 - self.mask
+        return replace(self, mask=_without_hidden(mask, self.opacity))
+
+    def surprises(self) -> list[str]:
+        """Say what the mask probably does not mean, as `mask_surprises` does, and whether a background is missing.
+
+        Returns:
+            one sentence for each surprise; none for a mask without foreground.
+        """
+        if not self.mask.any():
+            return []
+        found = mask_surprises(self.mask)
+        opacity = torch.ones(()) if self.opacity is None else to_unit(self.opacity)
+        if not (opacity - to_unit(self.mask) > 0.5).any():
+            found.append(
+                "the mask covers the whole picture; there is no background to fit the colours to"
+                if self.opacity is None
+                else "nothing visible lies outside the foreground, because colours under transparent pixels do not "
+                "count; there is no background to fit the colours to"
+            )
+        return found
 
     def low_resolution(self, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The network's inputs.
@@ -51,7 +83,7 @@ class OpenedPhoto:
         Returns:
             RGB, shape (3, *size), and mask, shape (1, *size), both float32 in [0, 1].
         """
-        return resize_image(self.rgb, size).float() / 255, resize_mask(self.mask, size)
+        return low_resolution_copies(self.rgb, self.mask, size, opacity=self.opacity)
 
     @torch.no_grad()
     def recolored(self, knots: Tensor, color_lut: Tensor, *, strength: float = 1.0) -> Any:
@@ -101,7 +133,8 @@ class OpenedPhoto:
 class AICTImageProcessor(BaseImageProcessor):
     """Makes the low-resolution copies that the network sees, and applies its LUTs to the full-resolution photos.
 
-    Photos and masks may be PIL images, NumPy arrays, torch tensors or file paths, one or a list. Arrays are (H, W),
+    Photos and masks may be PIL images, NumPy arrays, torch tensors, file paths, web addresses (`https://...`) or base64
+    (with or without `data:image/png;base64,`), one or a list. Arrays are (H, W),
     (H, W, C) or (C, H, W). C is 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA). Values are uint8 0..255, uint16
     0..65535 or float 0..1. If both layouts fit an array, a torch tensor is read as (C, H, W) and a NumPy array as
     (H, W, C); `input_data_format` overrides this. Files are turned upright according to their EXIF orientation.
@@ -141,19 +174,23 @@ class AICTImageProcessor(BaseImageProcessor):
         Args:
             images: one composite or several.
             masks: one foreground mask per composite. White (255, 65535, 1.0 or True) is foreground, and values between
-                black and white are soft. RGB masks are read by their luminance. A composite with an alpha channel
-                needs no mask (None in a list): its alpha channel is then the mask.
+                black and white are soft. `aict_hf.model.foreground_mask.read_mask` says what else a mask may be. A
+                composite with an alpha channel needs no mask (None in a list): its alpha channel is then the mask.
             size: low-resolution size, instead of the processor's own.
             input_data_format: "channels_first" or "channels_last" for arrays of ambiguous layout.
             return_tensors: "pt" for torch tensors, "np" for NumPy arrays.
         Returns:
             `pixel_values`, RGB in [0, 1], shape (B, 3, height, width), and `mask`, in [0, 1], (B, 1, height, width).
+        Warns:
+            UserWarning: for what `OpenedPhoto.surprises` finds.
         Raises:
-            ValueError: if an image has an unsupported shape, type or value, a mask is missing, or a mask differs in
-                size from its image.
+            ValueError: if an image has an unsupported shape, type or value, a mask is missing, holds several colours or
+                numbers instead of levels, or differs in size from its image, or the alpha channel that is the mask is
+                opaque everywhere.
             FileNotFoundError: if a path does not exist.
         """
-        photos = open_photos(images, masks, input_data_format)
+        photos = list(open_photos(images, masks, input_data_format))
+        warn_of_surprises(photos)
         return self.network_inputs(photos, size=size, return_tensors=return_tensors)
 
     def network_inputs(
@@ -223,16 +260,22 @@ class AICTImageProcessor(BaseImageProcessor):
         return [photo.disharmony(knots, color_lut) for photo, knots, color_lut in photos]
 
 
-def open_photo(image: ImageLike, mask: ImageLike | None = None, input_data_format: str | None = None) -> OpenedPhoto:
+def open_photo(
+    image: ImageLike,
+    mask: ImageLike | None = None,
+    input_data_format: str | None = None,
+    *,
+    timeout: float | None = None,
+) -> OpenedPhoto:
     """Decode a photo and its mask.
 
     Args:
         image, mask, input_data_format: one of each, as in `AICTImageProcessor.preprocess`.
+        timeout: as for `open_image`.
     Raises:
         ValueError, FileNotFoundError: for the reasons of `AICTImageProcessor.preprocess`.
     """
-    original = open_image(image)
-    return OpenedPhoto(original, *photo_tensors(original, open_image(mask), input_data_format), input_data_format)
+    return _opened(open_image(image, timeout=timeout), open_image(mask, timeout=timeout), input_data_format)
 
 
 def open_photos(
@@ -250,10 +293,17 @@ def open_photos(
     for index, (image, given_mask) in enumerate(pair_images(images, masks)):
         original, foreground = open_image(image), open_image(given_mask)
         try:
-            rgb, mask = photo_tensors(original, foreground, input_data_format)
+            photo = _opened(original, foreground, input_data_format)
         except ValueError as error:
             raise ValueError(f"{_name(image, given_mask, index)}: {error}") from error
-        yield OpenedPhoto(original, rgb, mask, input_data_format)
+        yield photo
+
+
+def warn_of_surprises(photos: Sequence[OpenedPhoto]) -> None:
+    """Warn of what `OpenedPhoto.surprises` finds; with several photos, the number of the photo comes first."""
+    for index, photo in enumerate(photos):
+        for surprise in photo.surprises():
+            warnings.warn(f"image {index}: {surprise}" if len(photos) > 1 else surprise, stacklevel=3)
 
 
 def _paired(
@@ -289,32 +339,98 @@ def is_several(images: Any) -> bool:
     return isinstance(images, list | tuple) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 4)
 
 
-def open_image(image: Any) -> Any:
-    """Decode an image file and turn it upright. Anything but a path is returned unchanged.
+def open_image(image: Any, *, timeout: float | None = None) -> Any:
+    """Decode an image and turn it upright. Anything but a path, an address or base64 is returned unchanged.
 
+    Args:
+        image: a path; an address that begins with `http://` or `https://`; a `data:` address, or an image file as
+            base64, as transformers' own pipelines take them; or an image in memory.
+        timeout: seconds that a server may stay silent; 60 if left out.
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if the file is no image, has 16 bits a channel in colour, or has more pixels than Pillow's own
-            limit (`PIL.Image.MAX_IMAGE_PIXELS`).
+        ValueError: if an address cannot be fetched or leads to more than `MAX_DOWNLOAD` bytes, the file is no image,
+            has 16 bits a channel in colour, or has more pixels than Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`).
     """
     if not isinstance(image, str | os.PathLike):
         return image
+    name, source = _source(image, timeout)
     try:
-        with Image.open(image) as opened:
+        with Image.open(source) as opened:
             deep = not opened.mode.startswith("I;16") and any(
                 ";16" in str(tile) for tile in getattr(opened, "tile", ())
             )
             upright = ImageOps.exif_transpose(opened)  # loads it
     except FileNotFoundError:
         raise
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name} cannot be read as an image: its format is not known") from error
     except Exception as error:  # decoders raise of many kinds on damaged files
-        raise ValueError(f"{os.fspath(image)} cannot be read as an image: {error}") from error
+        raise ValueError(f"{name} cannot be read as an image: {error}") from error
     if deep:
         raise ValueError(
-            f"{os.fspath(image)} has 16 bits a channel, which Pillow would cut to 8; read it as a uint16 array, "
+            f"{name} has 16 bits a channel, which Pillow would cut to 8; read it as a uint16 array, "
             "or use aict_hf.files.images.read_image"
         )
     return upright
+
+
+def _source(image: str | os.PathLike, timeout: float | None) -> tuple[str, Any]:
+    """What errors call an image, and what Pillow opens: a path, or the bytes of an address or of base64."""
+    text = os.fspath(image)
+    if not isinstance(image, str) or os.path.isfile(text):  # noqa: PTH113  Path.is_file fails on long texts
+        return text, image
+    if text[:8].lower().startswith(("http://", "https://")):
+        return _short(text), io.BytesIO(_download(text, timeout))
+    if text[:5].lower() == "data:":
+        kind, comma, encoded = text.partition(",")
+        if not comma or not kind.lower().endswith(";base64"):
+            raise ValueError(f"the data address {_short(text)} is not base64; expected data:image/png;base64,...")
+        content = _decoded(unquote(encoded))
+        if content is None:
+            raise ValueError(f"the data address {_short(text)} is damaged; expected base64 after the comma")
+        return f"the data address {_short(text)}", io.BytesIO(content)
+    content = _decoded(text) if len(text) >= SHORTEST_BASE64 and " " not in text else None
+    if content is not None and (len(text) > LONGEST_PATH or _is_known(content)):
+        return f"the base64 {_short(text)}", io.BytesIO(content)
+    if len(text) > LONGEST_PATH:
+        raise ValueError(f"{_short(text)} is no file, and neither an address nor base64; check the text")
+    return text, image
+
+
+def _is_known(content: bytes) -> bool:
+    try:
+        Image.open(io.BytesIO(content)).close()
+    except UnidentifiedImageError:
+        return False
+    except Exception:  # a damaged or a huge one, which the caller opens again
+        return True
+    return True
+
+
+def _decoded(text: str) -> bytes | None:
+    """The bytes that base64 stands for, or None if it is none; line breaks and missing padding are accepted."""
+    joined = "".join(text.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
+    try:
+        return base64.b64decode(joined + "=" * (-len(joined) % 4), validate=True)
+    except ValueError:
+        return None
+
+
+def _download(address: str, timeout: float | None) -> bytes:
+    try:
+        request = urllib.request.Request(address, headers={"User-Agent": "aict_hf"})
+        with urllib.request.urlopen(request, timeout=60 if timeout is None else timeout) as answer:
+            content = answer.read(MAX_DOWNLOAD + 1)
+    except (OSError, HTTPException, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{_short(address)} cannot be downloaded ({reason}); check the address") from error
+    if len(content) > MAX_DOWNLOAD:
+        raise ValueError(f"{_short(address)} is larger than {MAX_DOWNLOAD // 2**20} MiB; download it yourself")
+    return bytes(content)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:60]}... of {len(text)} characters"
 
 
 def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = None) -> tuple[Tensor, Tensor]:
@@ -332,24 +448,49 @@ def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = N
     """
     channels = _channels(photo, "image", input_data_format)
     if foreground is not None:
-        mask = _luminance(_channels(foreground, "mask", input_data_format))
-        if mask.dtype == torch.uint8 and mask.max() == 1:
-            raise ValueError(
-                "the mask is uint8 but holds only 0 and 1, where 255 is foreground; pass it as bool or times 255"
-            )
+        mask = mask_tensor(foreground, input_data_format=input_data_format)
     elif channels.shape[0] in (2, 4):
         mask = channels[-1:]
+        if to_unit(mask).min() > 0.5:
+            raise ValueError(
+                "no mask was given and the image's alpha channel is opaque everywhere; pass a mask, or a cut-out with "
+                "a transparent background"
+            )
     else:
         raise ValueError("no mask was given and the image has no alpha channel; pass a mask or an RGBA image")
     if mask.dtype == torch.uint16:
         mask = to_unit(mask)
     rgb = _colors(channels)
+    height, width = rgb.shape[1:]
     if mask.shape[1:] != rgb.shape[1:]:
-        raise ValueError(
-            f"mask is {mask.shape[2]} x {mask.shape[1]}, composite is {rgb.shape[2]} x {rgb.shape[1]}; "
-            "resize the mask to the composite"
-        )
-    return rgb, mask.to(rgb.device)
+        advice = "resize the mask to the composite"
+        if mask.shape[1:] == (width, height):
+            advice = (
+                "one of them is turned: photos are turned upright by their EXIF orientation, so the mask must be made "
+                "of the upright photo"
+            )
+        raise ValueError(f"mask is {mask.shape[2]} x {mask.shape[1]}, composite is {width} x {height}; {advice}")
+    return rgb, _without_hidden(mask.to(rgb.device), _opacity(channels))
+
+
+def _opened(photo: Any, foreground: Any, input_data_format: str | None) -> OpenedPhoto:
+    rgb, mask = photo_tensors(photo, foreground, input_data_format)
+    opacity = None
+    if not isinstance(photo, Image.Image) or photo.has_transparency_data:
+        opacity = _opacity(_channels(photo, "image", input_data_format))
+    return OpenedPhoto(photo, rgb, mask, input_data_format, opacity)
+
+
+def _opacity(channels: Tensor) -> Tensor | None:
+    """The alpha channel, or None if there is none or all is opaque."""
+    if channels.shape[0] not in (2, 4) or to_unit(channels[-1:]).min() == 1:
+        return None
+    return channels[-1:]
+
+
+def _without_hidden(mask: Tensor, opacity: Tensor | None) -> Tensor:
+    """The mask where something is visible."""
+    return mask if opacity is None else torch.where(to_unit(opacity) > 0, mask, torch.zeros_like(mask))
 
 
 def rgb_tensor(photo: Any, *, name: str = "image", input_data_format: str | None = None) -> Tensor:
@@ -364,6 +505,20 @@ def rgb_tensor(photo: Any, *, name: str = "image", input_data_format: str | None
     return _colors(_channels(photo, name, input_data_format))
 
 
+def mask_tensor(mask: Any, *, input_data_format: str | None = None) -> Tensor:
+    """Make the tensor of one mask, as `aict_hf.model.foreground_mask.read_mask` reads it.
+
+    Args:
+        mask: PIL image, NumPy array or torch tensor.
+        input_data_format: as in `AICTImageProcessor.preprocess`.
+    Returns:
+        uint8 or float in [0, 1], shape (1, H, W).
+    Raises:
+        ValueError: if the shape, dtype or a value is not one of a mask.
+    """
+    return read_mask(_channels(mask, "mask", input_data_format))
+
+
 def _size_dict(size: dict[str, int] | int) -> dict[str, int]:
     sides = {"height": size, "width": size} if isinstance(size, int) else dict(size)
     if set(sides) != {"height", "width"} or not all(isinstance(side, int) and side > 0 for side in sides.values()):
@@ -376,7 +531,7 @@ def _as_list(images: Any) -> list[Any]:
 
 
 def _name(image: Any, mask: Any, index: int) -> str:
-    paths = [os.fspath(given) for given in (mask, image) if isinstance(given, str | os.PathLike)]
+    paths = [_short(os.fspath(given)) for given in (mask, image) if isinstance(given, str | os.PathLike)]
     return paths[0] if paths else f"image {index}"
 
 
@@ -447,17 +602,6 @@ def _colors(channels: Tensor) -> Tensor:
     return channels[:3] if channels.shape[0] > 2 else channels[:1].expand(3, -1, -1)
 
 
-def _luminance(channels: Tensor) -> Tensor:
-    """(C, H, W) to (1, H, W) by the weights of ITU-R 601, alpha left out; gray stays exactly gray."""
-    if channels.shape[0] < 3:
-        return channels[:1]
-    red, green, blue = channels[:3].to(torch.promote_types(torch.float32, channels.dtype))
-    luminance = 0.299 * red + 0.587 * green + 0.114 * blue
-    if channels.dtype in FULL_SCALE:
-        luminance = luminance + 0.5  # rounds where it is cut to an integer
-    return torch.where((red == green) & (green == blue), red, luminance).to(channels.dtype)[None]
-
-
 def _put_back(photo: Any, harmonized: Tensor, changed: Tensor, input_data_format: str | None) -> Any:
     """A copy of `photo`, of its type, layout and mode, with the harmonized RGB where `changed`; alpha is kept."""
     if not isinstance(photo, Image.Image):
@@ -482,7 +626,7 @@ def _put_back_array(array: Any, harmonized: Tensor, changed: Tensor, input_data_
     channels_first = array.ndim == 2 or _is_channels_first(array, "image", input_data_format)
     layers = result[None] if array.ndim == 2 else result if channels_first else result.permute(2, 0, 1)
     color_count = 3 if layers.shape[0] > 2 else 1
-    values = harmonized if color_count == 3 else _luminance(harmonized)
+    values = harmonized if color_count == 3 else luminance(harmonized)
     layers[:color_count] = torch.where(changed, values.to(layers.dtype), layers[:color_count])
     return result if isinstance(array, Tensor) else result.numpy().astype(array.dtype, copy=False)
 
@@ -492,10 +636,12 @@ __all__ = [
     "ImageLike",
     "OpenedPhoto",
     "is_several",
+    "mask_tensor",
     "open_image",
     "open_photo",
     "open_photos",
     "pair_images",
     "photo_tensors",
     "rgb_tensor",
+    "warn_of_surprises",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers.pipelines.base import Pipeline
 
-from .image_processing_aict import ImageLike, is_several, open_photo, pair_images
+from .image_processing_aict import ImageLike, is_several, open_photo, pair_images, warn_of_surprises
 
 
 class ImageHarmonizationPipeline(Pipeline):
@@ -25,6 +25,7 @@ class ImageHarmonizationPipeline(Pipeline):
 
     _load_processor = False
     _load_image_processor = True
+    _load_video_processor = False
     _load_feature_extractor = False
     _load_tokenizer = False
 
@@ -32,17 +33,19 @@ class ImageHarmonizationPipeline(Pipeline):
         """Harmonize one or several composites.
 
         Args:
-            inputs: a composite or a list of composites (anything `AICTImageProcessor` takes). Or a dict
-                `{"image": ..., "mask": ...}`, a list of dicts or a generator of dicts. Sizes may differ.
+            inputs: a composite or a list of composites: anything `AICTImageProcessor` takes, so also web addresses and
+                base64. Or a dict `{"image": ..., "mask": ...}`, a list of dicts or a generator of dicts. Sizes may
+                differ.
             masks: one foreground mask per composite; not with dicts. A composite with an alpha channel needs no mask
                 (nor a "mask" in its dict): its alpha channel is then the mask.
             strength: share of the change to apply, 0 to 1 (default 1).
+            timeout: seconds that the server of a web address may stay silent (default 60).
             batch_size: how many composites go through the network at once (default 1).
         Returns:
             the harmonized image, of the composite's type, size and mode (PIL for a path). A list for a list, an
             iterator for a generator.
         Raises:
-            ValueError: for the reasons of `AICTImageProcessor.preprocess`.
+            ValueError: for the reasons of `AICTImageProcessor.preprocess`, or if an address cannot be fetched.
         """
         if masks is not None:
             if isinstance(inputs, dict) or (is_several(inputs) and any(isinstance(item, dict) for item in inputs)):
@@ -57,15 +60,20 @@ class ImageHarmonizationPipeline(Pipeline):
             return []
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, strength: float | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
+    def _sanitize_parameters(
+        self, strength: float | None = None, timeout: float | None = None, **kwargs: Any
+    ) -> tuple[dict, dict, dict]:
         if kwargs:
-            raise ValueError(f"unknown argument {', '.join(sorted(kwargs))}; this pipeline takes strength, batch_size")
-        return {}, {} if strength is None else {"strength": strength}, {}
+            taken = "strength, timeout, batch_size"
+            raise ValueError(f"unknown argument {', '.join(sorted(kwargs))}; this pipeline takes {taken}")
+        preprocess = {} if timeout is None else {"timeout": timeout}
+        return preprocess, {} if strength is None else {"strength": strength}, {}
 
-    def preprocess(self, input_: dict[str, Any]) -> dict[str, Any]:
+    def preprocess(self, input_: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
         if not isinstance(input_, dict) or "image" not in input_ or set(input_) - {"image", "mask"}:
             raise ValueError(f'a pipeline input is {input_!r}; expected {{"image": composite, "mask": mask}}')
-        photo = open_photo(input_["image"], input_.get("mask"))
+        photo = open_photo(input_["image"], input_.get("mask"), timeout=timeout)
+        warn_of_surprises([photo])
         return {**self.image_processor.network_inputs([photo]), "photo": photo}
 
     def _forward(self, input_tensors: dict[str, Any], strength: float = 1.0) -> dict[str, Any]:

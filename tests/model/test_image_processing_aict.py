@@ -1,3 +1,5 @@
+import base64
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from aict_hf import AICTImageProcessor
 from aict_hf.files.images import ImageFile, write_image
 from aict_hf.model import image_processing_aict
+from aict_hf.model.image_processing_aict import open_photo
 
 
 def as_given(kind, photo, mask, folder):
@@ -37,6 +40,10 @@ KINDS = [
 ]  # fmt: skip
 
 
+NOTHING_VISIBLE = "ignore:nothing visible lies outside the foreground"  # the alpha channel is the mask
+
+
+@pytest.mark.filterwarnings(NOTHING_VISIBLE)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_input_gives_the_same_network_inputs(processor, tmp_path, kind):
     photo, mask = make_photo()
@@ -44,10 +51,12 @@ def test_every_kind_of_input_gives_the_same_network_inputs(processor, tmp_path, 
     result = processor(*as_given(kind, photo, mask, tmp_path), return_tensors="pt")
     assert result["pixel_values"].shape == (1, 3, 32, 32)
     assert result["mask"].shape == (1, 1, 32, 32)
-    torch.testing.assert_close(result["pixel_values"], expected["pixel_values"], rtol=0, atol=1e-6)
+    if not kind.startswith("rgba"):  # what lies under transparent pixels is no background
+        torch.testing.assert_close(result["pixel_values"], expected["pixel_values"], rtol=0, atol=1e-6)
     torch.testing.assert_close(result["mask"], expected["mask"], rtol=0, atol=1e-6)
 
 
+@pytest.mark.filterwarnings(NOTHING_VISIBLE)
 @pytest.mark.parametrize("kind", KINDS)
 def test_result_is_of_the_type_size_and_mode_that_came(model, processor, tmp_path, kind):
     photo, mask = make_photo()
@@ -285,3 +294,85 @@ def test_nothing_to_harmonize_has_no_disharmony(model, processor):
     assert processor.disharmony(outputs, photo, mask * 0) == [0.0]
     with pytest.raises(ValueError, match="outputs holds 1 images, composites 2"):
         processor.disharmony(outputs, [photo] * 2, [mask] * 2)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_colours_under_transparent_pixels_do_not_count(model, processor, dtype):
+    photo, mask = make_photo()
+    white = {np.uint8: 255, np.uint16: 65535, np.float32: 1}[dtype]
+    alpha = np.full(mask.shape, white, dtype)
+    alpha[:, :7], alpha[:, 7:9] = 0, white / 2
+    results = []
+    for hidden in (0, white):
+        rgba = np.dstack([(photo / 255 * white).astype(dtype), alpha])
+        rgba[:, :7, :3] = hidden
+        inputs = processor(rgba, mask, return_tensors="pt")
+        results.append(inputs["pixel_values"])
+        outputs = model(**inputs)
+        [result] = processor.post_process_harmonization(outputs, rgba, np.full(mask.shape, 200, np.uint8))
+        assert np.array_equal(result[:, :7], rgba[:, :7])  # what nobody sees is no foreground either
+    assert torch.equal(*results)
+    opaque = processor(photo, mask, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(results[0][..., 8:], opaque[..., 8:], rtol=0, atol=1 / 255)
+
+
+def test_the_fill_is_the_mean_of_what_is_visible_outside_the_foreground():
+    rgba = np.zeros((8, 8, 4), np.uint8)
+    rgba[:, 4:] = 100, 50, 20, 255
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:, 7] = 255
+    rgba[:, 7, :3] = 200
+    copy, _ = open_photo(rgba, mask).low_resolution((8, 8))
+    assert torch.allclose(copy[:, :, :4], torch.tensor([100, 50, 20])[:, None, None] / 255)
+    assert torch.allclose(copy[:, :, 7], torch.tensor(200 / 255))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_an_alpha_channel_that_is_opaque_everywhere_is_no_mask(processor, mode):
+    image = Image.fromarray(PHOTO).convert(mode)
+    with pytest.raises(ValueError, match="alpha channel is opaque everywhere; pass a mask"):
+        processor(image)
+    processor(image, MASK)
+
+
+def test_a_missing_background_is_said(processor):
+    with pytest.warns(UserWarning, match="the mask covers the whole picture; there is no background"):
+        processor(PHOTO, np.full(PHOTO.shape[:2], 255, np.uint8))
+    with pytest.warns(UserWarning, match="image 1: nothing visible lies outside the foreground"):
+        processor([PHOTO, np.dstack([PHOTO, MASK])], [MASK, None])
+
+
+def test_a_mask_of_the_unturned_photo_is_told_from_one_of_another_size(processor, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(PHOTO).save(tmp_path / "phone.jpg", exif=exif)
+    with pytest.raises(ValueError, match=r"mask is 56 x 40, composite is 40 x 56; one of them is turned: .*EXIF"):
+        processor(tmp_path / "phone.jpg", MASK)
+
+
+def test_base64_and_data_addresses_are_files(processor, tmp_path):
+    Image.fromarray(PHOTO).save(tmp_path / "photo.png")
+    text = base64.b64encode((tmp_path / "photo.png").read_bytes()).decode()
+    expected = processor(PHOTO, MASK)["pixel_values"]
+    lines = "\n".join(text[start : start + 76] for start in range(0, len(text), 76))
+    for given in (text, lines, text.rstrip("="), "data:image/png;base64," + text, "data:;base64," + text):
+        assert np.array_equal(processor(given, MASK)["pixel_values"], expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("data:image/png;base64,AAAA", "data address .* cannot be read as an image"),
+        ("data:image/png;base64,?!", "is damaged"),
+        ("data:image/svg+xml,%3Csvg", "is not base64"),
+        ("A" * 6000, "base64 A+... of 6000 characters cannot be read"),
+        ("no such thing / " * 600, "is no file, and neither an address nor base64"),
+        ("http://127.0.0.1:9/photo.png", "cannot be downloaded .*check the address"),
+        ("https://", "cannot be downloaded"),
+    ],
+)
+def test_addresses_that_lead_nowhere_are_short_errors(processor, given, words):
+    with pytest.raises(ValueError, match=words) as raised:
+        processor(given, MASK)
+    assert len(str(raised.value)) < 400
+    assert "\n" not in str(raised.value)

@@ -1,3 +1,7 @@
+import functools
+import http.server
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -58,11 +62,41 @@ def test_types_are_kept_inside_batches(pipe):
         {"image": photo, "mask": mask},
         {"image": np.dstack([photo, mask])},
     ]
-    tensor, array, rgba = pipe(inputs, batch_size=3)
+    with pytest.warns(UserWarning, match="nothing visible lies outside"):
+        tensor, array, rgba = pipe(inputs, batch_size=3)
     assert tensor.shape == (3, 40, 56)
     assert array.shape == (40, 56, 3)
     assert rgba.shape == (40, 56, 4)
     assert np.array_equal(tensor.permute(1, 2, 0).numpy(), array)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def test_web_addresses(pipe, tmp_path):
+    photo, mask = pairs()[0]
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    photo.rotate(180).save(tmp_path / "photo.png", exif=exif)
+    mask.save(tmp_path / "mask.png")
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        result = pipe(address + "photo.png", address + "mask.png", timeout=5)
+        with pytest.raises(ValueError, match=r"nothing\.png cannot be downloaded \(HTTP Error 404"):
+            pipe(address + "nothing.png", mask)
+        server.shutdown()
+    assert np.array_equal(result, pipe(photo, mask))
+
+
+def test_only_the_image_processor_is_looked_for():
+    """A processor that transformers looks for costs a request to the Hub, and a warning where there is none."""
+    loaded = {name for name in dir(ImageHarmonizationPipeline) if name.startswith("_load_")}
+    wanted = {name for name in loaded if getattr(ImageHarmonizationPipeline, name) is not False}
+    assert wanted == {"_load_image_processor"}
 
 
 def test_generators_are_streamed(pipe):
@@ -72,10 +106,16 @@ def test_generators_are_streamed(pipe):
 
 def test_paths_and_alpha_masks(pipe, tmp_path):
     photo, mask = make_photo()
-    Image.fromarray(np.dstack([photo, mask])).save(tmp_path / "cutout.png")
-    result = pipe(str(tmp_path / "cutout.png"))
-    assert result.mode == "RGBA"
-    assert np.array_equal(np.asarray(result)[..., :3], np.asarray(pipe(photo, mask)))
+    results = []
+    for hidden in (0, 255):
+        photo[mask == 0] = hidden
+        Image.fromarray(np.dstack([photo, mask])).save(tmp_path / "cutout.png")
+        with pytest.warns(UserWarning, match="nothing visible lies outside"):
+            result = pipe(str(tmp_path / "cutout.png"))
+        assert result.mode == "RGBA"
+        assert np.array_equal(np.asarray(result)[mask == 0][:, :3], photo[mask == 0])
+        results.append(np.asarray(result)[mask > 0])
+    assert np.array_equal(*results)
 
 
 def test_stacked_arrays_are_several(pipe):
@@ -83,7 +123,8 @@ def test_stacked_arrays_are_several(pipe):
     results = pipe(np.stack([photo] * 3), np.stack([mask] * 3)[..., None])
     assert len(results) == 3
     assert all(np.array_equal(result, pipe(photo, mask)) for result in results)
-    assert len(pipe(np.stack([np.dstack([photo, mask])] * 2))) == 2
+    with pytest.warns(UserWarning, match="nothing visible lies outside"):
+        assert len(pipe(np.stack([np.dstack([photo, mask])] * 2))) == 2
     assert pipe([]) == []
 
 
@@ -100,7 +141,8 @@ def test_files_are_opened_when_their_turn_comes(pipe, tmp_path, monkeypatch):
 
 
 def test_a_saved_pipeline_loads_where_the_package_is_not(pipe, tmp_path):
-    pipe.save_pretrained(tmp_path / "model")
+    # transformers names the modules after the folder, whatever characters it has.
+    pipe.save_pretrained(tmp_path / "modèle (v1+2)")
     photo, mask = pairs()[0]
     photo.save(tmp_path / "photo.png")
     mask.save(tmp_path / "mask.png")
@@ -108,7 +150,7 @@ def test_a_saved_pipeline_loads_where_the_package_is_not(pipe, tmp_path):
 import sys
 sys.modules["aict_hf"] = None
 from transformers import pipeline
-pipe = pipeline("image-harmonization", model={str(tmp_path / "model")!r}, trust_remote_code=True, device="cpu")
+pipe = pipeline("image-harmonization", model={str(tmp_path / "modèle (v1+2)")!r}, trust_remote_code=True, device="cpu")
 pipe({str(tmp_path / "photo.png")!r}, {str(tmp_path / "mask.png")!r}).save({str(tmp_path / "out.png")!r})
 """
     run_offline(code, tmp_path)

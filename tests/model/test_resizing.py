@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from aict_hf.model.resizing import resize_image, resize_mask
+from aict_hf.model.resizing import foreground_cells, low_resolution_copies, resize_image, resize_mask
 
 SIZES = [(300, 421), (37, 53), (1023, 777), (512, 512), (3, 5), (1, 300), (1, 1)]
 
@@ -25,3 +25,40 @@ def test_mask_resize_is_opencvs_and_stays_soft(size):
     expected = cv2.resize(mask, (96, 64), interpolation=cv2.INTER_LINEAR)
     ours = resize_mask(torch.from_numpy(mask)[None], (64, 96))[0].numpy()
     np.testing.assert_allclose(ours, expected, rtol=0, atol=MASK_TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [((3000, 400), (1003, 1006, 209, 211)), ((700, 40), (555, 556, 7, 8)), ((900, 900), (101, 102, 0, 900))],
+    ids=["object", "pixel", "line"],
+)
+@pytest.mark.parametrize("level", [255, 60])
+def test_no_foreground_falls_between_the_samples(size, box, level):
+    top, bottom, left, right = box
+    mask = torch.zeros(1, *size, dtype=torch.uint8)
+    mask[0, top:bottom, left:right] = level
+    image = torch.full((3, *size), 90, dtype=torch.uint8)
+    image[:, top:bottom, left:right] = 200
+    copy = resize_mask(mask, (32, 32))
+    assert copy.max().item() == pytest.approx(level / 255)
+    rows, columns = (range(first * 32 // n, (last - 1) * 32 // n + 1) for first, last, n in
+                     ((top, bottom, size[0]), (left, right, size[1])))  # fmt: skip
+    assert {tuple(cell) for cell in copy[0].nonzero().tolist()} == {(row, column) for row in rows for column in columns}
+    seen, small_mask = low_resolution_copies(image, mask, (32, 32))
+    assert torch.equal(small_mask, copy)
+    assert torch.allclose(seen[:, copy[0] > 0], torch.tensor(200 / 255))
+    assert torch.allclose(seen[:, copy[0] == 0], torch.tensor(90 / 255))
+
+
+def test_cells_of_strips_add_up():
+    random = np.random.default_rng(0)
+    image = torch.from_numpy(random.integers(0, 256, (3, 50, 30), dtype=np.uint8))
+    mask = torch.from_numpy(random.integers(0, 256, (1, 50, 30), dtype=np.uint8))
+    whole = foreground_cells(image, mask, (8, 8))
+    strips = [(slice(0, 13), 0), (slice(13, 40), 13), (slice(40, 50), 40)]
+    first, second, third = (
+        foreground_cells(image[:, rows], mask[:, rows], (8, 8), top=top, full_height=50) for rows, top in strips
+    )
+    total = first + second + third
+    for name in ("weight", "color", "highest"):
+        torch.testing.assert_close(getattr(total, name), getattr(whole, name))

@@ -1,0 +1,154 @@
+"""What a mask may be, everywhere in the package: `read_mask` reads it, `mask_surprises` looks at what was read."""
+
+import torch
+from torch import Tensor
+
+from .levels import FULL_SCALE, to_unit
+
+LOWEST_WHITE = 0.1  # a mask whose highest level is below this holds numbers, not strengths
+FULL_STRENGTH = 0.9  # one below this changes plainly less than its author expects
+TINT = 32 / 255  # colours whose channels differ by less are gray, as in masks that were saved as JPEG
+STRAY = 0.01  # share of a mask's pixels that may contradict its kind, as noise of compression does
+MOST_FLAT_LEVELS = 64  # soft edges have more levels between black and white, or no flat areas
+
+
+def read_mask(channels: Tensor) -> Tensor:
+    """Read a foreground mask. All commands, the pipeline, the Space and the augmentation read masks by these rules.
+
+    - Gray of 8 bits (0..255), of 16 bits (0..65535) or float (0..1): white is foreground, black is background, and
+      levels between them are soft. Bool and bilevel masks are foreground where they are True.
+    - Colours and palettes: gray colours are gray levels. One colour on black, such as a mask painted in red or a
+      palette with one class, is foreground where that colour is. Several colours are refused.
+    - With transparency: the alpha channel is the mask if what is visible is in colour, or of one gray level, as in
+      cut-outs and painted layers. Otherwise the mask is laid on black.
+    - Numbers of classes or instances, 0 and 1, and levels of 8 bits stored in 16 are refused: the highest level must be
+      at least a tenth of white.
+
+    Args:
+        channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA), uint8 0..255, uint16 0..65535 or float 0..1, shape
+            (C, H, W).
+    Returns:
+        share of foreground, uint8 or float in [0, 1], shape (1, H, W). A mask without foreground is all 0.
+    Raises:
+        ValueError: if the mask is in several colours, or its highest level is above 0 and below a tenth of white.
+    """
+    if channels.dtype == torch.uint16:
+        check_highest_level(int(channels.int().max()), 65535)
+        channels = to_unit(channels)
+    alpha = channels[-1:] if channels.shape[0] in (2, 4) else None
+    colors = channels[: 3 if channels.shape[0] > 2 else 1]
+    white = FULL_SCALE.get(channels.dtype, 1.0)
+    if alpha is None or alpha.min() == white:
+        mask = colors if len(colors) == 1 or _is_gray(colors) else _one_color_on_black(colors)
+        mask = luminance(mask)
+    elif not (visible := alpha[0] > 0).any():
+        mask = alpha
+    else:
+        shown = colors[:, visible]
+        gray = luminance(colors) if len(shown) == 1 or _is_gray(shown) else None
+        if gray is None or gray[0, visible].max() - gray[0, visible].min() < LOWEST_WHITE * white:
+            mask = alpha
+        else:
+            mask = to_unit(gray) * to_unit(alpha)
+    check_highest_level(mask.max().item(), FULL_SCALE.get(mask.dtype, 1.0))
+    return mask
+
+
+def check_highest_level(highest: float, white: float) -> None:
+    """Refuse a mask that holds numbers instead of strengths.
+
+    Args:
+        highest: the mask's highest level.
+        white: the level of white, 255, 65535 or 1.0.
+    Raises:
+        ValueError: if the highest level is above 0 and below a tenth of white.
+    """
+    if not 0 < highest < LOWEST_WHITE * white:
+        return
+    if highest == 1:
+        kind = "uint8" if white == 255 else "uint16"
+        raise ValueError(
+            f"the mask is {kind} but holds only 0 and 1, where {white:g} is foreground; pass it as bool or times "
+            f"{white:g}"
+        )
+    if highest == 255 and white == 65535:
+        raise ValueError(
+            "the mask has 16 bits, where 65535 is foreground, but its highest level is 255; save it with 8 bits"
+        )
+    raise ValueError(
+        f"the mask's highest level is {highest:.4g}, where {white:g} is foreground; "
+        "if it holds numbers of classes or instances, make the one you mean white and all else black"
+    )
+
+
+def mask_surprises(mask: Tensor) -> list[str]:
+    """Say what a mask probably does not mean.
+
+    Args:
+        mask: uint8 0..255 or float 0..1, shape (1, H, W).
+    Returns:
+        one sentence for each surprise: the mask has no white, or flat areas between black and white. None for a mask
+        without foreground.
+    """
+    levels = mask[0] if mask.dtype == torch.uint8 else (mask[0] * 255).round().to(torch.uint8)
+    counts = torch.bincount(levels.flatten().int(), minlength=256)
+    present = counts.nonzero()[:, 0].tolist()
+    highest = present[-1]
+    if highest == 0:
+        return []
+    if highest < FULL_STRENGTH * 255:
+        return [
+            f"the mask's highest level is {highest} of 255, so at most {highest / 2.55:.0f} % of the change is "
+            "applied; white is full strength"
+        ]
+    middle = [level for level in present if 0 < level < FULL_STRENGTH * 255]
+    if not 0 < len(middle) <= MOST_FLAT_LEVELS:
+        return []
+    corner, right, lower = levels[:-1, :-1], levels[:-1, 1:], levels[1:, :-1]
+    between = (corner > 0) & (corner < FULL_STRENGTH * 255)
+    flat = int((between & (corner == right) & (corner == lower)).sum())
+    if flat <= 0.5 * int(between.sum()) or flat < STRAY * int(counts[1:].sum()):
+        return []
+    most = max(middle, key=lambda level: int(counts[level]))
+    return [
+        f"the mask has flat areas between black and white, such as level {most} of 255; levels are read as strengths, "
+        "not as numbers of classes or instances"
+    ]
+
+
+def luminance(channels: Tensor) -> Tensor:
+    """(C, H, W) to (1, H, W) by the weights of ITU-R 601, alpha left out; gray stays exactly gray."""
+    if channels.shape[0] < 3:
+        return channels[:1]
+    red, green, blue = channels[:3].to(torch.promote_types(torch.float32, channels.dtype))
+    weighted = 0.299 * red + 0.587 * green + 0.114 * blue
+    if channels.dtype in FULL_SCALE:
+        weighted = weighted + 0.5  # rounds where it is cut to an integer
+    return torch.where((red == green) & (green == blue), red, weighted).to(channels.dtype)[None]
+
+
+def _is_gray(colors: Tensor) -> bool:
+    """Whether almost all pixels, shape (3, ...), are gray; black ones do not count."""
+    highest, lowest = colors.amax(0), colors.amin(0)
+    white = FULL_SCALE.get(colors.dtype, 1.0)
+    colored = int((highest - lowest > TINT * white).sum())
+    return colored <= STRAY * int((highest > TINT * white).sum())
+
+
+def _one_color_on_black(colors: Tensor) -> Tensor:
+    """The share of the one colour at each pixel, float, shape (1, H, W)."""
+    unit = to_unit(colors)
+    color = unit.flatten(1)[:, unit.sum(0).argmax()][:, None, None]
+    share = (unit * color).sum(0) / (color**2).sum()
+    other = ((unit - share * color).abs().amax(0) > 4 * TINT / 3) & (unit.amax(0) > TINT)
+    if int(other.sum()) > STRAY * int((unit.amax(0) > TINT).sum()):
+        first, second = color.flatten(), unit[:, other][:, 0]
+        named = " and ".join(str(tuple((255 * values).round().int().tolist())) for values in (first, second))
+        raise ValueError(
+            f"the mask is in several colours, such as {named}, as pictures and maps of classes are; "
+            "make the object white and all else black"
+        )
+    return share.clamp(0, 1)[None]
+
+
+__all__ = ["check_highest_level", "luminance", "mask_surprises", "read_mask"]

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+from conftest import make_photo
+from PIL import Image
+
+from aict_hf.model.foreground_mask import mask_surprises
+from aict_hf.model.image_processing_aict import mask_tensor, open_photo
+
+HEIGHT, WIDTH = 30, 40
+Y, X = np.mgrid[:HEIGHT, :WIDTH]
+INSIDE = (((X - 20) / 12) ** 2 + ((Y - 15) / 9) ** 2) < 1
+HARD = INSIDE.astype(np.uint8) * 255
+SOFT = (255 * np.clip(3 - 3 * np.hypot((X - 20) / 12, (Y - 15) / 9), 0, 1)).astype(np.uint8)
+PAINTED = (INSIDE[..., None] * np.array([255, 0, 0])).astype(np.uint8)
+
+
+def palette(indices, *colors):
+    image = Image.fromarray(indices.astype(np.uint8), "L")
+    image = Image.frombytes("P", image.size, image.tobytes())
+    image.putpalette([level for color in colors for level in color])
+    return image
+
+
+def read(mask):
+    tensor = mask_tensor(mask)
+    return tensor.numpy()[0] / (255 if tensor.dtype == torch.uint8 else 1)
+
+
+@pytest.mark.parametrize("mask", [HARD, SOFT], ids=["hard", "soft"])
+@pytest.mark.parametrize(
+    "kind",
+    ["gray", "16 bits", "float", "rgb", "opaque rgba", "gray palette", "red", "half red", "white layer", "black layer",
+     "cut-out", "gray and alpha"],
+)  # fmt: skip
+def test_every_kind_of_mask_is_the_same_mask(mask, kind):
+    share, zero = mask[..., None] / 255, np.zeros_like(mask)
+    given = {
+        "gray": lambda: mask,
+        "16 bits": lambda: mask.astype(np.uint16) * 257,
+        "float": lambda: (mask / 255).astype(np.float32),
+        "rgb": lambda: np.dstack([mask] * 3),
+        "opaque rgba": lambda: Image.fromarray(mask).convert("RGBA"),
+        "gray palette": lambda: palette(mask, *[(level, level, level) for level in range(256)]),
+        "red": lambda: (share * [255, 0, 0]).astype(np.uint8),
+        "half red": lambda: (share * [128, 30, 0]).round().astype(np.uint8),
+        "white layer": lambda: np.dstack([zero + 255] * 3 + [mask]),
+        "black layer": lambda: np.dstack([zero] * 3 + [mask]),
+        "cut-out": lambda: np.dstack([make_photo(HEIGHT, WIDTH)[0], mask]),
+        "gray and alpha": lambda: np.dstack([zero + 255, mask]),
+    }[kind]()
+    assert np.abs(read(given) - mask / 255).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [INSIDE, Image.fromarray(INSIDE), palette(INSIDE, (0, 0, 0), (128, 0, 0)), palette(INSIDE, (0, 0, 0), (255,) * 3)],
+    ids=["bool", "bilevel", "one class", "black and white"],
+)
+def test_masks_of_two_values(mask):
+    assert np.array_equal(read(mask), INSIDE)
+
+
+def test_a_gray_mask_with_transparent_pixels_lies_on_black():
+    alpha = np.where(X < 15, 0, 255).astype(np.uint8)
+    assert np.allclose(read(np.dstack([HARD] * 3 + [alpha])), INSIDE * (X >= 15))
+    assert not read(np.dstack([HARD] * 3 + [alpha * 0])).any()
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (INSIDE.astype(np.uint8), "uint8 but holds only 0 and 1"),
+        (INSIDE.astype(np.uint16), "uint16 but holds only 0 and 1, where 65535"),
+        (HARD.astype(np.uint16), "has 16 bits, where 65535 is foreground, but its highest level is 255; save it"),
+        (INSIDE.astype(np.uint8) * 3, "highest level is 3, where 255 is foreground; if it holds numbers of classes"),
+        (INSIDE.astype(np.uint16) * 1003, "highest level is 1003, where 65535"),
+        (INSIDE.astype(np.float32) / 255, "highest level is 0.003922, where 1 is foreground"),
+        (palette(INSIDE, (0, 0, 0), (1, 1, 1)), "holds only 0 and 1"),
+        (palette(INSIDE + 2 * (X > 35), (0, 0, 0), (128, 0, 0), (0, 80, 0)), "such as .128, 0, 0. and .0, 80, 0."),
+        (palette(INSIDE, (68, 1, 84), (253, 231, 37)), "several colours"),
+        (255 - PAINTED, "several colours"),
+        (make_photo(HEIGHT, WIDTH)[0], "several colours"),
+    ],
+)  # fmt: skip
+def test_numbers_and_colours_are_refused(mask, words):
+    with pytest.raises(ValueError, match=words):
+        mask_tensor(mask)
+
+
+def test_levels_below_white_are_said():
+    [said] = mask_surprises(torch.from_numpy(HARD // 2)[None])
+    assert said.startswith("the mask's highest level is 127 of 255, so at most 50 % of the change is applied")
+    [said] = mask_surprises(mask_tensor(HARD.astype(np.uint16) * 100))
+    assert "at most 39 %" in said
+
+
+def test_flat_areas_between_black_and_white_are_said():
+    instances = HARD.copy()
+    instances[:, :20] //= 3
+    [said] = mask_surprises(torch.from_numpy(instances)[None])
+    assert "flat areas between black and white, such as level 85" in said
+
+
+@pytest.mark.parametrize("mask", [HARD, SOFT, np.zeros_like(HARD)], ids=["hard", "soft", "empty"])
+@pytest.mark.parametrize("quality", [None, 95, 50])
+def test_ordinary_masks_surprise_nobody(mask, quality, tmp_path):
+    given = Image.fromarray(mask)
+    if quality is not None:
+        given.save(tmp_path / "mask.jpg", quality=quality)
+        given = tmp_path / "mask.jpg"
+    assert open_photo(np.zeros((HEIGHT, WIDTH, 3), np.uint8), given).surprises() == []
