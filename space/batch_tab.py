@@ -95,7 +95,7 @@ def run(
                 photo = read_photo(job.composite, "composite")
                 given = None if job.mask is None else read_photo(job.mask, "mask").pixels
                 assert job.output is not None
-                opened, _ = open_with_mask(photo, given)
+                opened, _ = open_with_mask(photo, given, name=job.composite.name)
                 write_image(job.output, recolored(photo, predict(opened), strength / 100))
             except ValueError as error:
                 message = in_words(error).removeprefix(f"{job.composite.name}: ")

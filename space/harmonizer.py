@@ -46,9 +46,9 @@ def harmonizer() -> Harmonizer:
 
 
 def open_with_mask(
-    photo: ImageFile, mask: Image.Image | np.ndarray | None, *, invert: bool = False
+    photo: ImageFile, mask: Image.Image | np.ndarray | None, *, invert: bool = False, name: str = "The photo"
 ) -> tuple[OpenedPhoto, np.ndarray]:
-    """Decode a photo with the given mask or, without one, its alpha channel.
+    """Decode a photo with the given mask or, without one, its alpha channel. Warnings call the photo `name`.
 
     Returns:
         the photo, and its mask, uint8, shape (H, W).
@@ -64,7 +64,7 @@ def open_with_mask(
     if levels.min() == 255:
         raise ValueError("The mask covers the whole picture: leave the background black.")
     for surprise in opened.surprises():
-        gr.Warning(surprise[0].upper() + surprise[1:] + ".")
+        gr.Warning(f"{name}: {surprise}.")
     return replace(opened, mask=levels), levels[0].numpy()
 
 

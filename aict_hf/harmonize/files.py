@@ -226,6 +226,8 @@ def harmonize_files(
                         disharmony=disharmony,
                         seconds=read.seconds + share + time.perf_counter() - began,
                     )
+                    for surprise in _surprises(read):
+                        warn(f"{read.job.mask or read.job.composite}: {surprise}")
                 bar.update()
     for words, composites in lost.items():
         others = f" and {len(composites) - 1} more" if len(composites) > 1 else ""
@@ -298,12 +300,6 @@ def _read(job: Job, options: HarmonizeOptions, warn: Callable[[str], None]) -> _
         photo = photo.inverted()
     if not photo.mask.any():
         _warn_of_no_foreground(job, warn)
-    for surprise in photo.surprises():
-        warn(f"{job.mask or job.composite}: {surprise}")
-    turn = 1 if job.mask is None or orientation(job.mask) > 1 else orientation(job.composite)
-    if 1 < turn < 5 or (turn > 1 and file.size[0] == file.size[1]):  # otherwise the sizes would tell
-        reason = f"{job.composite} is turned upright by its EXIF orientation {turn}"
-        warn(f"{job.mask}: is taken to be made of the upright photo; {reason}")
     return _Read(job, file, photo, time.perf_counter() - began)
 
 
@@ -331,6 +327,17 @@ def _finish(read: _Read, luts: PhotoLUTs | Exception, options: HarmonizeOptions)
     if read.job.output is not None:
         write_image(read.job.output, result)
     return disharmony
+
+
+def _surprises(read: _Read) -> list[str]:
+    """What the mask of a job probably does not mean."""
+    found = read.photo.surprises()
+    job, (width, height) = read.job, read.file.size
+    turn = 1 if job.mask is None or orientation(job.mask) > 1 else orientation(job.composite)
+    if 1 < turn < 5 or (turn > 1 and width == height):  # otherwise the sizes would tell
+        reason = f"{job.composite} is turned upright by its EXIF orientation {turn}"
+        found.append(f"the mask is taken to be made of the upright photo; {reason}")
+    return found
 
 
 def _warn_of_no_foreground(job: Job, warn: Callable[[str], None]) -> None:

@@ -287,3 +287,29 @@ def test_what_results_lack_is_said_once(folders, harmonizer):
     warnings = []
     assert harmonize_files(jobs, harmonizer, warn=warnings.append).written == 3
     assert warnings == [f"{jobs[0].composite} and 2 more: not kept in the result: the gain map (HDR)"]
+
+
+def test_masks_that_mean_something_else_are_said_or_refused(tmp_path, harmonizer):
+    photo, mask = make_photo()
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for name, given in (("plain", {}), ("turned", {"exif": exif})):
+        Image.fromarray(photo).save(tmp_path / f"{name}.png", **given)
+    masks = {"half": mask // 2, "numbers": (mask > 0).astype(np.uint8) * 3, "all": mask * 0 + 255, "good": mask}
+    for name, values in masks.items():
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    pairs = [("plain", "half"), ("plain", "numbers"), ("plain", "all"), ("plain", "good"), ("turned", "good")]
+    said = []
+    report = harmonize_files(
+        [Job(tmp_path / f"{c}.png", tmp_path / f"{m}.png", tmp_path / f"{c}_{m}_out.png") for c, m in pairs],
+        harmonizer,
+        warn=said.append,
+    )
+    assert report.written == 4
+    assert "numbers.png: the mask's highest level is 3" in str(report.failures[0])
+    assert not (tmp_path / "plain_numbers_out.png").exists()
+    assert len(said) == 3
+    assert "half.png: the mask's highest level is 127 of 255" in said[0]
+    assert "all.png: the mask covers the whole picture" in said[1]
+    assert "good.png: the mask is taken to be made of the upright photo; " in said[2]
+    assert said[2].endswith("turned.png is turned upright by its EXIF orientation 3")
