@@ -184,6 +184,11 @@ class CutoutBank(Sequence[Cutout]):
                 alpha = (to_unit(mask_tensor(mask)) * 255).round().to(torch.uint8)[0].numpy()
             except ValueError as error:
                 raise InputError(f"{source.mask}: {error}") from error
+            if alpha.shape != rgb.shape[:2] and alpha.shape == rgb.shape[1::-1]:
+                reason = (
+                    "photos are turned upright by their EXIF orientation, so the mask must be made of the upright one"
+                )
+                raise InputError(f"{source.mask}: is turned against {source.image}; {reason}")
             alpha = np.array(Image.fromarray(alpha).resize(rgb.shape[1::-1]))
         elif source.mask is None and photo is not None:
             if not photo.has_transparency_data:

@@ -128,7 +128,7 @@ def load_mask(path: Path) -> np.ndarray:
     """Decode an 8-bit mask, uint8 0..255, shape (H, W).
 
     Raises:
-        InputError: if the file cannot be read, has 16 bits per channel, or holds only 0 and 1.
+        InputError: if the file cannot be read, has 16 bits per channel, or no level of a tenth of white.
     """
     pixels = read_image(path).pixels
     if isinstance(pixels, np.ndarray):
@@ -136,6 +136,10 @@ def load_mask(path: Path) -> np.ndarray:
     mask = np.array(pixels.convert("L"))
     if mask.max() == 1:
         raise InputError(f"{path}: has the values 0 and 1; expected a mask from 0 to 255")
+    if 0 < mask.max() < 26:  # less than a tenth of white, as in aict_hf.model.foreground_mask
+        raise InputError(
+            f"{path}: has levels up to {mask.max()}, as numbers of instances; expected a mask from 0 to 255"
+        )
     return mask
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 from ..compose.photos import paste_photo
 from ..errors import InputError
 from ..files.images import ImageFile, read_image, what_is_lost, write_image
-from ..model.image_processing_aict import OpenedPhoto, rgb_tensor
+from ..model.foreground_mask import mask_surprises
+from ..model.image_processing_aict import OpenedPhoto, mask_tensor, rgb_tensor
 from .files import Job, check_output
 from .harmonizer import Harmonizer
 from .options import ComposeOptions
@@ -37,7 +38,7 @@ def compose_files(
         harmonizer: the network, or None to paste without harmonizing.
         options: where and how to paste; the defaults of `ComposeOptions` if left out.
         mask_output: a file for the mask of what was pasted.
-        warn: called with a line that names what of the background's file the result lacks, if anything.
+        warn: called with one line for each surprise that is no failure.
     Raises:
         NothingPastedError: if nothing of the cut-out lies in the photo.
         InputError: if a file cannot be read or written, an output is an input, or an option is out of range.
@@ -76,6 +77,9 @@ def compose_files(
         warn(f"{background}: not kept in the result: {', '.join(lost)}")
     if mask_output is not None:
         write_image(mask_output, ImageFile(Image.fromarray(foreground)))
+    if alpha is not None:
+        for surprise in mask_surprises(mask_tensor(alpha)):
+            warn(f"{mask}: {surprise}")
 
 
 __all__ = ["compose_files"]

@@ -98,8 +98,8 @@ def mask_surprises(mask: Tensor) -> list[str]:
         return []
     if highest < FULL_STRENGTH * 255:
         return [
-            f"the mask's highest level is {highest} of 255, so at most {highest / 2.55:.0f} % of the change is "
-            "applied; white is full strength"
+            f"the mask's highest level is {highest} of 255, so the foreground counts for {highest / 2.55:.0f} % at "
+            "most; white is full strength"
         ]
     middle = [level for level in present if 0 < level < FULL_STRENGTH * 255]
     if not 0 < len(middle) <= MOST_FLAT_LEVELS:

@@ -4,7 +4,7 @@ from conftest import make_photo, write_pool
 from PIL import Image
 
 from aict_hf.augment.annotations import AnnotatedDataset, AnnotatedImage
-from aict_hf.augment.cutouts import CutoutBank
+from aict_hf.augment.cutouts import CutoutBank, CutoutSource
 from aict_hf.augment.transform import HarmonizedCopyPaste
 from aict_hf.errors import InputError
 
@@ -73,3 +73,30 @@ def test_whole_objects_of_a_dataset_are_a_bank(tmp_path):
     assert CutoutBank.from_dataset(dataset, categories=["dog"])[0].category == "dog"
     with pytest.raises(InputError, match="no object of 1 images is whole"):
         CutoutBank.from_dataset(dataset, min_area=1e6)
+
+
+def test_masks_of_pools_are_read_by_the_rules_of_all_masks(tmp_path):
+    photo, mask = make_photo()
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    bank = CutoutBank([CutoutSource(tmp_path / "photo.png", tmp_path / "mask.png", "kite", "kite")])
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    expected = bank[0].alpha
+    red = (mask[..., None] / 255 * [255, 0, 0]).astype(np.uint8)
+    layer = np.dstack([mask * 0] * 3 + [mask])
+    for given in (red, layer):
+        Image.fromarray(given).save(tmp_path / "mask.png")
+        assert np.array_equal(bank[0].alpha, expected)
+    for given, words in (
+        ((mask > 0).astype(np.uint8) * 3, r"mask\.png: the mask's highest level is 3"),
+        (photo, r"mask\.png: the mask is in several colours"),
+        (mask.T.copy(), r"mask\.png: is turned against .*photo\.png; photos are turned upright by their EXIF"),
+    ):
+        Image.fromarray(given).save(tmp_path / "mask.png")
+        with pytest.raises(InputError, match=words):
+            bank[0]
+
+
+def test_an_opaque_picture_is_no_cut_out(tmp_path):
+    Image.new("RGBA", (9, 9), (1, 2, 3, 255)).save(tmp_path / "shot.png")
+    with pytest.raises(InputError, match=r"shot\.png: its alpha channel is opaque everywhere; expected a cut-out"):
+        CutoutBank.from_folder(tmp_path, category="kite")[0]

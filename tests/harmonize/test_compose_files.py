@@ -48,3 +48,12 @@ def test_bad_input_is_refused_and_writes_nothing(files):
     with pytest.raises(InputError, match="strength is 2; expected a share from 0 to 1"):
         ComposeOptions(strength=2)
     assert not (files / "out.png").exists()
+
+
+def test_weak_masks_are_said(files):
+    Image.fromarray(make_photo()[1] // 3 * 2).save(files / "mask.png")
+    said = []
+    inputs = files / "cutout.png", files / "mask.png", files / "photo.png"
+    compose_files(*inputs, files / "out.png", None, warn=said.append)
+    [line] = said
+    assert "mask.png: the mask's highest level is 170 of 255" in line

@@ -90,9 +90,9 @@ def test_numbers_and_colours_are_refused(mask, words):
 
 def test_levels_below_white_are_said():
     [said] = mask_surprises(torch.from_numpy(HARD // 2)[None])
-    assert said.startswith("the mask's highest level is 127 of 255, so at most 50 % of the change is applied")
+    assert said.startswith("the mask's highest level is 127 of 255, so the foreground counts for 50 % at most")
     [said] = mask_surprises(mask_tensor(HARD.astype(np.uint16) * 100))
-    assert "at most 39 %" in said
+    assert "39 % at most" in said
 
 
 def test_flat_areas_between_black_and_white_are_said():
