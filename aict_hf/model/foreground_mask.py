@@ -9,6 +9,7 @@ LOWEST_WHITE = 0.1  # a mask whose highest level is below this holds numbers, no
 FULL_STRENGTH = 0.9  # one below this changes plainly less than its author expects
 TINT = 32 / 255  # colours whose channels differ by less are gray, as in masks that were saved as JPEG
 STRAY = 0.01  # share of a mask's pixels that may contradict its kind, as noise of compression does
+SEEN_ROWS = 256  # of a mask are looked at for flat areas; all would take long
 MOST_FLAT_LEVELS = 64  # soft edges have more levels between black and white, or no flat areas
 
 
@@ -37,6 +38,8 @@ def read_mask(channels: Tensor) -> Tensor:
         channels = to_unit(channels)
     alpha = channels[-1:] if channels.shape[0] in (2, 4) else None
     colors = channels[: 3 if channels.shape[0] > 2 else 1]
+    if len(colors) == 3 and torch.equal(colors[0], colors[1]) and torch.equal(colors[0], colors[2]):
+        colors = colors[:1]
     white = FULL_SCALE.get(channels.dtype, 1.0)
     if alpha is None or alpha.min() == white:
         mask = colors if len(colors) == 1 or _is_gray(colors) else _one_color_on_black(colors)
@@ -90,21 +93,25 @@ def mask_surprises(mask: Tensor) -> list[str]:
         one sentence for each surprise: the mask has no white, or flat areas between black and white. None for a mask
         without foreground.
     """
-    levels = mask[0] if mask.dtype == torch.uint8 else (mask[0] * 255).round().to(torch.uint8)
-    counts = torch.bincount(levels.flatten().int(), minlength=256)
-    present = counts.nonzero()[:, 0].tolist()
-    highest = present[-1]
-    if highest == 0:
+    highest = round(to_unit(mask.max()).item() * 255)
+    if not mask.any():
         return []
     if highest < FULL_STRENGTH * 255:
         return [
             f"the mask's highest level is {highest} of 255, so the foreground counts for {highest / 2.55:.0f} % at "
             "most; white is full strength"
         ]
+    step = max(1, mask.shape[1] // SEEN_ROWS)
+    rows, lower = (
+        values if values.dtype == torch.uint8 else (values * 255).round().to(torch.uint8)
+        for values in (mask[0, :-1:step], mask[0, 1::step])
+    )
+    counts = torch.bincount(rows.flatten().int(), minlength=256)
+    present = counts.nonzero()[:, 0].tolist()
     middle = [level for level in present if 0 < level < FULL_STRENGTH * 255]
     if not 0 < len(middle) <= MOST_FLAT_LEVELS:
         return []
-    corner, right, lower = levels[:-1, :-1], levels[:-1, 1:], levels[1:, :-1]
+    corner, right, lower = rows[:, :-1], rows[:, 1:], lower[:, :-1]
     between = (corner > 0) & (corner < FULL_STRENGTH * 255)
     flat = int((between & (corner == right) & (corner == lower)).sum())
     if flat <= 0.5 * int(between.sum()) or flat < STRAY * int(counts[1:].sum()):
@@ -138,7 +145,9 @@ def _is_gray(colors: Tensor) -> bool:
 def _one_color_on_black(colors: Tensor) -> Tensor:
     """The share of the one colour at each pixel, float, shape (1, H, W)."""
     unit = to_unit(colors)
-    color = unit.flatten(1)[:, unit.sum(0).argmax()][:, None, None]
+    brightness = unit.sum(0)
+    # The median, because compression leaves single pixels that are brighter.
+    color = unit[:, brightness >= 0.8 * brightness.max()].median(dim=1).values[:, None, None]
     share = (unit * color).sum(0) / (color**2).sum()
     other = ((unit - share * color).abs().amax(0) > 4 * TINT / 3) & (unit.amax(0) > TINT)
     if int(other.sum()) > STRAY * int((unit.amax(0) > TINT).sum()):
