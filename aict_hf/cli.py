@@ -42,7 +42,10 @@ MaskArgument = Annotated[
     typer.Argument(help="The foreground mask, white on black. If left out, the composite's alpha channel is the mask."),
 ]
 MasksOption = Annotated[
-    Path | None, typer.Option(help="The folder of masks, if COMPOSITE is a folder.", show_default=False)
+    Path | None,
+    typer.Option(
+        help="The folder of masks, if COMPOSITE is a folder.", show_default="photo_mask.png beside photo.jpg, or alpha"
+    ),
 ]
 ModelOption = Annotated[
     str | None,
@@ -78,7 +81,9 @@ def harmonize(
     batch_size: Annotated[
         int, typer.Option(min=1, help="With a folder: number of composites in one run of the network.")
     ] = HarmonizeOptions.batch_size,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="With a folder: replace outputs that exist.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With a folder: replace all outputs that exist.")
+    ] = False,
     max_megapixels: MaxMegapixelsOption = HarmonizeOptions.max_megapixels,
     engine: EngineOption = "local",
     workers: Annotated[int, typer.Option(min=1, help="With Ray: number of networks that share a folder.")] = 1,
@@ -90,10 +95,10 @@ def harmonize(
 ) -> None:
     """Harmonize one composite or a folder of composites.
 
-    Existing outputs of a folder are skipped. Run the same command again to resume an interrupted run and retry failed
-    images.
+    Finished outputs of a folder are skipped. Run the same command again to resume an interrupted run and retry failed
+    images. Outputs of other settings, or of files that have changed since, are made again.
     """
-    from .harmonize.files import check_output, harmonize_files, write_report
+    from .harmonize.files import check_output, check_output_folder, harmonize_files, write_report
 
     if output is None:
         raise InputError("--output is missing; say where to write with -o")
@@ -116,11 +121,10 @@ def harmonize(
         return
     if report is not None:
         _check_table(report)
+    if composite.is_dir():
+        check_output_folder(output, [composite, *([masks] if masks is not None else [])])
     jobs, failures = _find_jobs(composite, mask, masks, output)
     if composite.is_dir():
-        for folder in (composite, masks):
-            if folder is not None and output.exists() and output.samefile(folder):
-                raise InputError(f"{output}: is one of the inputs; choose another folder, so that nothing is lost")
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -135,6 +139,7 @@ def harmonize(
         batch_size=batch_size,
         max_megapixels=max_megapixels,
         skip_existing=composite.is_dir() and not overwrite,
+        output_folder=output if composite.is_dir() else None,
         measure=report is not None,
     )
     progress = sys.stderr.isatty()
@@ -543,9 +548,9 @@ def _find_jobs(
     from .harmonize.files import Job, find_jobs
 
     if composite.is_dir():
-        if masks is None or mask is not None:
+        if mask is not None:
             raise InputError(f"{composite}: is a folder; give the folder of its masks with --masks")
-        jobs, unpaired = find_jobs(composite, masks, output)
+        jobs, unpaired = find_jobs(composite, masks, output, warn=_warn)
         return jobs, list(unpaired)
     if masks is not None:
         raise InputError("--masks goes with a folder of composites; give the one mask as the second argument")

@@ -34,6 +34,7 @@ from .errors import InputError
 from .harmonize.files import FileReport, Job, Report, harmonize_files
 from .harmonize.harmonizer import Harmonizer
 from .harmonize.options import HarmonizeOptions
+from .harmonize.run_record import RunRecord, unfinished
 
 MOST_UNITS = 4096  # most pieces of work: each costs Ray some bookkeeping
 
@@ -85,8 +86,9 @@ def harmonize_with_ray(
         InputError: if the checkpoint cannot be loaded, or Ray is not installed or gives up.
     """
     options = options or HarmonizeOptions()
-    Harmonizer.from_pretrained(checkpoint)  # a bad checkpoint is one line here, and a Ray error in a worker
-    todo = [job for job in jobs if not (options.skip_existing and job.output is not None and job.output.is_file())]
+    harmonizer = Harmonizer.from_pretrained(checkpoint)  # a bad checkpoint is one line here, a Ray error in a worker
+    record = None if options.output_folder is None else RunRecord(options.output_folder, harmonizer, options, warn)
+    todo = unfinished(jobs, options, record, warn)
     report = Report(skipped=len(jobs) - len(todo))
     rows = [
         {
@@ -96,12 +98,20 @@ def harmonize_with_ray(
         }
         for job in todo
     ]
-    arguments = (checkpoint, device, options)
+    by_output = {row["output"]: job for row, job in zip(rows, todo, strict=True)}
+    if record is not None:
+        for job in todo:
+            record.begin(job)
+    arguments = (checkpoint, device, replace(options, skip_existing=False, output_folder=None))
     with tqdm(total=len(todo), unit="image", disable=not progress) as bar:
         for row in _mapped(rows, options.batch_size, _HarmonizeActor, arguments, workers, gpus_per_worker):
             report.written += row["written"]
             report.failures += pickle.loads(row["failures"])
-            report.files += [FileReport(**file) for file in json.loads(row["files"])]
+            files = [FileReport(**file) for file in json.loads(row["files"])]
+            report.files += files
+            for file in files:
+                if record is not None and not file.error:
+                    record.finish(by_output[file.output])
             for message in row["warnings"]:
                 warn(message)
             bar.update(row["images"])

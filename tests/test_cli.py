@@ -108,6 +108,21 @@ def test_folders_are_resumed_and_failures_reported_at_the_end(files, run):
     assert (files / "out" / "deep" / "a.png").stat().st_mtime_ns != first
 
 
+def test_folders_of_cut_outs_and_of_masks_beside_need_no_masks(files, run):
+    (files / "in" / "day").mkdir(parents=True)
+    for name, source in (("a", "cutout"), ("day/b", "photo"), ("day/b_mask", "mask")):
+        (files / "in" / f"{name}.png").write_bytes((files / f"{source}.png").read_bytes())
+    (files / "in" / "notes.txt").touch()
+    code, err, _ = run("harmonize", "in", "-o", "out")
+    left_out = "aict: warning: in: left out 1 file of other kinds (.txt 1)\n"
+    assert (code, err) == (0, left_out + "aict: 2 written, 0 skipped as finished, 0 failed\n")
+    assert sorted(path.name for path in (files / "out").rglob("*.png")) == ["a.png", "b.png"]
+    background = pixels("mask.png") == 0
+    assert np.array_equal(pixels("out/day/b.png")[background], pixels("photo.png")[background])
+    code, err, out = run("score", "in")
+    assert (code, err, len(out.splitlines())) == (0, left_out, 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -127,13 +142,18 @@ def test_folders_are_resumed_and_failures_reported_at_the_end(files, run):
         (["photo.png", "mask.png", "-o", "out.png", "--device", "warp"], "--device warp cannot be used"),
         (["photo.png", "mask.png", "-o", "out.png", "--max-megapixels", "0.001"], "over the limit of 0.001"),
         (["photo.png", "mask.png", "-o", "out.png", "--masks", "masks"], "--masks goes with a folder"),
-        (["folder", "-o", "out"], "give the folder of its masks with --masks"),
+        (["photos", "-o", "out"], "give the folder of its masks with --masks"),
+        (["photos", "mask.png", "-o", "out"], "give the folder of its masks with --masks"),
+        (["photos", "--masks", "masks", "-o", "photos/out"], "photos/out: lies in photos, where the next run would"),
+        (["photos", "--masks", "photos", "-o", "photos"], "photos: is one of the inputs"),
         (["folder", "--masks", "folder", "-o", "out"], "folder: holds no images"),
     ],
 )
 def test_bad_input_is_one_line_without_output(files, run, monkeypatch, arguments, words):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (files / "folder").mkdir()
+    (files / "photos").mkdir()
+    (files / "photos" / "a.png").write_bytes((files / "photo.png").read_bytes())
     Image.new("L", (3, 3), 255).save("small.png")
     (files / "text.png").write_text("no image")
     (files / "empty.png").touch()
@@ -424,6 +444,7 @@ def test_harmonize_reports_each_file(files, run):
 )
 def test_scores_refuse_bad_input_in_one_line(files, run, arguments, words):
     (files / "photos").mkdir()
+    (files / "photos" / "a.png").write_bytes((files / "photo.png").read_bytes())
     before = set(files.rglob("*"))
     code, err, out = run(*arguments)
     assert (code, out) == (1, "")

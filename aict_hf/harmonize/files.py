@@ -13,35 +13,22 @@ from tqdm import tqdm
 from ..errors import InputError, UnpairedError, one_line
 from ..files.atomic_write import atomic_file
 from ..files.images import (
-    IMAGE_SUFFIXES,
     OUTPUT_FORMATS,
     ImageFile,
+    open_image,
     orientation,
     output_format,
     read_image,
     what_is_lost,
     write_image,
 )
+from ..files.photo_folders import FoundPhotos, find_photos, is_inside, pair_masks
 from ..model.image_processing_aict import OpenedPhoto, open_photo
 from ..model.levels import to_unit
 from .harmonizer import Harmonizer, PhotoLUTs
 from .large_tiff import harmonize_large_tiff, is_large_tiff
 from .options import HarmonizeOptions
-
-
-@dataclass(frozen=True)
-class Job:
-    """One composite to harmonize.
-
-    Attributes:
-        composite: the file to read.
-        mask: the file of its mask, or None if the composite's alpha channel is the mask.
-        output: the file to write, or None if the composite is only measured.
-    """
-
-    composite: Path
-    mask: Path | None
-    output: Path | None
+from .run_record import Job, RunRecord, unfinished
 
 
 @dataclass(frozen=True)
@@ -104,52 +91,70 @@ class Report:
         return sorted(self.files, key=lambda file: -1.0 if file.disharmony is None else file.disharmony, reverse=True)
 
 
-def find_jobs(composites: Path, masks: Path, output: Path | None) -> tuple[list[Job], list[UnpairedError]]:
-    """Pair the images of a folder with their masks and outputs.
+def find_jobs(
+    composites: Path, masks: Path | None, output: Path | None, *, warn: Callable[[str], None] = lambda message: None
+) -> tuple[list[Job], list[UnpairedError]]:
+    """Pair the images of a folder and its subfolders with their masks and outputs.
 
-    The mask of `photo.jpg` is `photo.png` or `photo_mask.png`. As in iHarmony4, the mask's name may also lack the last
-    number of the composite's name: the mask of `a0002_1_4.jpg` is `a0002_1.png`. Outputs keep the composite's name.
-    Formats that this package does not write become PNG.
+    `find_photos` says which files count, and `pair_masks` which mask belongs to which composite. Outputs keep the
+    composite's subfolder and name. Formats that this package does not write become PNG.
 
     Args:
         composites: folder of composites.
-        masks: folder of masks.
+        masks: folder of masks. If None, the mask of `photo.jpg` is `photo_mask.png` beside it, else its alpha channel.
         output: folder of the results, or None if nothing is to be written.
+        warn: called with one line for each kind of files that are left out.
     Returns:
         the jobs in order of file name, and an `UnpairedError` for every composite that has no mask, has several masks,
-        or shares its output with another composite.
+        or would be written over another output or an input.
     Raises:
-        InputError: if a folder is missing or holds no images.
+        InputError: if a folder is missing or holds no images, or there are neither masks nor alpha channels.
     """
-    for folder in (composites, masks):
-        if not folder.is_dir():
-            raise InputError(f"{folder}: is not a folder; give a folder of images")
-    by_stem: dict[str, list[Path]] = {}
-    for path in _images_in(masks):
-        by_stem.setdefault(path.stem, []).append(path)
+    photos = find_photos(composites, without=[folder for folder in (masks, output) if folder is not None])
+    given = photos
+    if masks is not None and not (masks.is_dir() and masks.samefile(composites)):
+        given = find_photos(masks, without=[composites])
+    pairs = pair_masks(photos, None if masks is None else given)
+    inputs = {path.resolve() for path in (*photos.files, *given.files)} if output is not None else set()
     jobs: list[Job] = []
     taken: dict[Path, Path] = {}  # composites by output
     failures: list[UnpairedError] = []
-    for composite in _images_in(composites):
-        base, _, number = composite.stem.rpartition("_")
-        names = [composite.stem, f"{composite.stem}_mask", *([base] if number.isdigit() else [])]
-        candidates = next((by_stem[name] for name in names if name in by_stem), [])
-        if len(candidates) != 1:
-            found = f"{len(candidates)} masks ({', '.join(c.name for c in candidates)})" if candidates else "no mask"
-            reason = f"has {found} in {masks}; expected one named {composite.stem}.png or alike"
-            failures.append(UnpairedError(composite, reason))
+    for composite, candidates in pairs.items():
+        if len(candidates) > 1 or (masks is not None and not candidates):
+            failures.append(UnpairedError(composite, _no_one_mask(composite, candidates, photos, given)))
             continue
         suffix = composite.suffix if composite.suffix.lower() in OUTPUT_FORMATS else ".png"
-        job = Job(composite, candidates[0], None if output is None else output / (composite.stem + suffix))
+        job = Job(
+            composite,
+            candidates[0] if candidates else None,
+            None if output is None else output / photos.relative(composite).with_suffix(suffix),
+        )
         if job.output is not None and job.output in taken:
             reason = f"would be written to {job.output}, as {taken[job.output]}; rename one"
+            failures.append(UnpairedError(composite, reason))
+            continue
+        if job.output is not None and job.output.resolve() in inputs:
+            reason = f"would be written over {job.output}, one of the inputs; choose another folder for the results"
             failures.append(UnpairedError(composite, reason))
             continue
         if job.output is not None:
             taken[job.output] = composite
         jobs.append(job)
+    left_out = [found.left_out for found in ((photos,) if given is photos else (photos, given))]
     if not jobs and not failures:
-        raise InputError(f"{composites}: holds no images; expected {', '.join(IMAGE_SUFFIXES)}")
+        words = f" but {left_out[0]}" if left_out[0] else ""
+        raise InputError(f"{composites}: holds no images{words}; expected JPEG, PNG, WebP, TIFF or alike")
+    if masks is None and not any(job.mask is not None or _may_have_alpha(job.composite) for job in jobs):
+        raise InputError(
+            f"{composites}: holds images without alpha channel; give the folder of its masks with --masks, or put each "
+            "mask beside its image, as photo_mask.png beside photo.jpg"
+        )
+    for found, words in zip((photos, given), left_out, strict=False):
+        if words:
+            warn(f"{found.folder}: left out {words}")
+    used = {mask for candidates in pairs.values() for mask in candidates}
+    if unused := len(set(given.files) - used) if given is not photos else 0:
+        warn(f"{masks}: {unused} of {len(given.files)} masks belong to no composite")
     return jobs, failures
 
 
@@ -180,7 +185,8 @@ def harmonize_files(
         (1, [])
     """
     options = options or HarmonizeOptions()
-    todo = [job for job in jobs if not (options.skip_existing and job.output is not None and job.output.is_file())]
+    record = None if options.output_folder is None else RunRecord(options.output_folder, harmonizer, options, warn)
+    todo = unfinished(jobs, options, record, warn)
     report = Report(skipped=len(jobs) - len(todo))
     lost: dict[str, list[Path]] = {}  # composites by what their results lack
     with tqdm(total=len(todo), unit="image", disable=not progress or len(jobs) == 1) as bar:
@@ -189,6 +195,8 @@ def harmonize_files(
             for job in todo[start : start + options.batch_size]:
                 began = time.perf_counter()
                 try:
+                    if record is not None:
+                        record.begin(job)
                     if job.output is not None and is_large_tiff(job.composite, job.mask, job.output):
                         assert job.mask is not None
                         large = harmonize_large_tiff(
@@ -200,6 +208,8 @@ def harmonize_files(
                         if not_kept := facts.pop("not_kept"):
                             lost.setdefault(", ".join(not_kept), []).append(job.composite)
                         report.add(job, **facts, seconds=time.perf_counter() - began)
+                        if record is not None:
+                            record.finish(job)
                         bar.update()
                         continue
                     batch.append(_read(job, options, warn))
@@ -228,6 +238,8 @@ def harmonize_files(
                     )
                     for surprise in _surprises(read):
                         warn(f"{read.job.mask or read.job.composite}: {surprise}")
+                    if record is not None:
+                        record.finish(read.job)
                 bar.update()
     for words, composites in lost.items():
         others = f" and {len(composites) - 1} more" if len(composites) > 1 else ""
@@ -268,12 +280,44 @@ def check_output(job: Job) -> None:
             raise InputError(f"{job.output}: is one of the inputs; choose another output, so that nothing is lost")
 
 
+def check_output_folder(output: Path, inputs: Sequence[Path]) -> None:
+    """Check that a folder of results lies in no folder of inputs, where the next run would read them as inputs.
+
+    Raises:
+        InputError: if it is one of the folders, or lies in one.
+    """
+    for folder in inputs:
+        if output.exists() and folder.exists() and output.samefile(folder):
+            raise InputError(f"{output}: is one of the inputs; choose another folder, so that nothing is lost")
+        if is_inside(output, folder):
+            raise InputError(
+                f"{output}: lies in {folder}, where the next run would read the results as inputs; choose a folder "
+                "outside of it"
+            )
+
+
 def _names(job: Job) -> tuple[str, str, str]:
     return str(job.composite), str(job.mask or ""), str(job.output or "")
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+def _no_one_mask(composite: Path, candidates: Sequence[Path], photos: FoundPhotos, masks: FoundPhotos) -> str:
+    """Why a composite has not exactly one mask."""
+    stem, subfolder = composite.stem, photos.relative(composite).parent
+    found = f"{len(candidates)} masks ({', '.join(c.name for c in candidates)})" if candidates else "no mask"
+    if masks.folder.samefile(photos.folder):
+        return f"has {found} beside it; expected one named {stem}_mask.png or alike"
+    namesakes = [mask for mask in masks.files if mask.stem in (stem, f"{stem}_mask")] if not candidates else []
+    elsewhere = f" (not {namesakes[0]}, which is in another subfolder)" if namesakes else ""
+    return f"has {found} in {masks.folder / subfolder}; expected one named {stem}.png or alike{elsewhere}"
+
+
+def _may_have_alpha(path: Path) -> bool:
+    """Whether an image has an alpha channel by its header; True if the header cannot be read."""
+    try:
+        with open_image(path) as image:
+            return image.has_transparency_data
+    except Exception:  # decoders raise of many kinds on damaged files; reading the file says what is wrong
+        return True
 
 
 @dataclass(frozen=True)
@@ -344,4 +388,13 @@ def _warn_of_no_foreground(job: Job, warn: Callable[[str], None]) -> None:
     warn(f"{job.mask or job.composite}: the mask has no foreground; the image is written unchanged")
 
 
-__all__ = ["FileReport", "Job", "Report", "check_output", "find_jobs", "harmonize_files", "write_report"]
+__all__ = [
+    "FileReport",
+    "Job",
+    "Report",
+    "check_output",
+    "check_output_folder",
+    "find_jobs",
+    "harmonize_files",
+    "write_report",
+]

@@ -1,6 +1,7 @@
 """Options of harmonizing and composing files, shared by the command line, the local engine and Ray."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import InputError
 from ..files.images import DEFAULT_MAX_MEGAPIXELS
@@ -16,6 +17,9 @@ class HarmonizeOptions:
         batch_size: number of composites in one run of the network, and in memory.
         max_megapixels: refuse larger images.
         skip_existing: skip jobs whose output exists. Outputs appear only when they are complete.
+        output_folder: folder of all outputs. Their subfolders are created, and a file beside the folder records what
+            each output is made from. `skip_existing` then makes an output again if the strength, the network, the
+            composite or the mask has changed since.
         measure: put the disharmony of each composite into the report.
     Raises:
         InputError: if a value is out of range.
@@ -26,6 +30,7 @@ class HarmonizeOptions:
     batch_size: int = 4
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     skip_existing: bool = False
+    output_folder: Path | None = None
     measure: bool = False
 
     def __post_init__(self) -> None:
