@@ -1,6 +1,8 @@
 """Cut-outs to paste, from photo pools, folders and annotated datasets."""
 
 import os
+import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from PIL import Image
 from ..compose.boxes import mask_box
 from ..compose.paste import OPAQUE
 from ..errors import InputError
-from ..files.images import IMAGE_SUFFIXES
+from ..files.photo_folders import find_photos, pair_masks
 from ..model.image_processing_aict import mask_tensor
 from ..model.levels import to_unit
 from .annotations import AnnotatedDataset, AnnotatedImage, read_eight_bit, segmentation_mask
@@ -101,28 +103,37 @@ class CutoutBank(Sequence[Cutout]):
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike, *, category: str | None = None) -> "CutoutBank":
-        """Collect images with an alpha channel from folders that are named after their category.
+        """Collect cut-outs from folders that are named after their category.
+
+        A cut-out is an image with an alpha channel, or with its mask beside it (`a.jpg` and `a_mask.png`). Hidden files
+        and folders, and those of tools, are left out; a warning counts what is left out.
 
         Args:
             folder: the folder that holds these folders.
             category: category of the images that are directly in `folder`.
         Raises:
-            InputError: if there are no images, or one has no category.
+            InputError: if there are no images, or one has no category or several masks.
         Examples:
             >>> bank = CutoutBank.from_folder("cutouts")
             >>> bank.categories
             ['bird', 'kite']
         """
-        folder = Path(folder)
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise InputError(f"{folder}: holds no images; expected cut-outs with an alpha channel")
+        found = find_photos(Path(folder))
+        if not found.files:
+            words = f" but {found.left_out}" if found.left_out else ""
+            raise InputError(f"{folder}: holds no images{words}; expected cut-outs with an alpha channel")
         sources = []
-        for path in files:
-            named = category if path.parent == folder else path.parent.name
+        for path, masks in pair_masks(found).items():
+            relative = found.relative(path)
+            # macOS may write é as two characters, and annotations have one
+            named = unicodedata.normalize("NFC", relative.parent.name) or category
             if not named:
                 raise InputError(f"{path}: is not in a folder named after its category; move it, or name one for all")
-            sources.append(CutoutSource(path, None, named, path.relative_to(folder).as_posix()))
+            if len(masks) > 1:
+                raise InputError(f"{path}: has {len(masks)} masks ({', '.join(m.name for m in masks)}); keep one")
+            sources.append(CutoutSource(path, masks[0] if masks else None, named, relative.as_posix()))
+        if found.left_out:
+            warnings.warn(f"{folder}: left out {found.left_out}", stacklevel=2)
         return cls(sources)
 
     @classmethod

@@ -11,7 +11,7 @@ import json
 import shutil
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -26,6 +26,8 @@ from tqdm import tqdm
 from ..errors import InputError, one_line
 from ..files.atomic_write import atomic_file
 from ..files.images import OUTPUT_FORMATS
+from ..files.photo_folders import is_inside
+from ..pretrained import checkpoint_location
 from .annotations import AnnotatedDataset
 from .cutouts import CutoutBank
 from .formats.coco import read_coco, write_coco
@@ -66,6 +68,8 @@ class AugmentRun:
 
     Args:
         job: the job to do.
+    Attributes:
+        warnings: one line for each thing that the readers of source and cut-outs left out.
     Raises:
         InputError: if the source or the cut-outs cannot be read.
     """
@@ -73,9 +77,13 @@ class AugmentRun:
     def __init__(self, job: AugmentJob):
         self.job = job.with_absolute_paths()
         self.output = Path(self.job.output)
-        self.dataset, source_format = _open_source(job)
-        self.format = job.format or source_format
-        bank = _open_cutouts(job, self.dataset)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            self.dataset, source_format = _open_source(job)
+            self.format = job.format or source_format
+            bank = _open_cutouts(job, self.dataset)
+        self._bank = bank
+        self.warnings = list(dict.fromkeys(str(warning.message) for warning in caught))
         known = {name: key for key, name in self.dataset.category_names.items()}
         new = [name for name in bank.categories if name not in known]
         known |= {name: max(known.values(), default=-1) + 1 + number for number, name in enumerate(new)}
@@ -106,9 +114,15 @@ class AugmentRun:
         Returns:
             the numbers of the blocks that are still to be made.
         Raises:
-            InputError: if the folder has other content, two outputs would have the same name, or an output would be
-                outside the folder.
+            InputError: if the folder has other content or lies in a folder of inputs, two outputs would have the same
+                name, an output would be outside the folder, or inputs have changed since the run was finished.
         """
+        for folder in self._searched:
+            if is_inside(self.output, folder):
+                raise InputError(
+                    f"{self.output}: lies in {folder}, where the next run would read the results as inputs; choose a "
+                    "folder outside of it"
+                )
         for name in self.names:
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise InputError(f"{name}: its copies would be written outside {self.output}; rename the image")
@@ -140,6 +154,8 @@ class AugmentRun:
                     f"{self.output}: was begun with other settings ({', '.join(changed)}); choose another folder"
                 )
             if finished:
+                if before.get("images") != self._stamps(range(len(self.names))):
+                    raise InputError(f"{self.output}: was finished with other image files; choose another folder")
                 return []
         try:
             self.output.mkdir(parents=True, exist_ok=True)
@@ -159,6 +175,7 @@ class AugmentRun:
         """
         copy = self.copies[number // self._blocks_of_a_copy]
         indices = self._indices(number)
+        stamps = self._stamps(indices)
         made: list[tuple[dict[str, Any], bytes]] = []
         failures: list[str] = []
         dropped = 0
@@ -185,6 +202,7 @@ class AugmentRun:
         records = [record for record, _ in made] if self.format in ("coco", "imagefolder") else []
         part = {
             "images": records,
+            "stamps": stamps,
             "written": len(made),
             "dropped": dropped,
             "failures": failures,
@@ -215,7 +233,7 @@ class AugmentRun:
             sum(part["written"] for part in parts),
             dropped=sum(part["dropped"] for part in parts),
             failures=[failure for part in parts for failure in part["failures"]],
-            warnings=sorted({warning for part in parts for warning in part["warnings"]}),
+            warnings=[*self.warnings, *sorted({warning for part in parts for warning in part["warnings"]})],
         )
         for left in self.output.rglob(".aict-*"):  # temporary files of killed workers
             left.unlink()
@@ -260,11 +278,30 @@ class AugmentRun:
         return self.format == "webdataset" and (len(kinds) > 1 or not kinds <= _WRITTEN)
 
     def _is_made(self, number: int) -> bool:
-        """Whether a block has been made without failures."""
+        """Whether a block has been made, without failures and from the images as they are now."""
         try:
-            return not json.loads(self._part(number).read_text())["failures"]
+            part = json.loads(self._part(number).read_text())
         except FileNotFoundError:
             return False
+        return not part["failures"] and part["stamps"] == self._stamps(self._indices(number))
+
+    def _stamps(self, indices: Sequence[int]) -> int | None:
+        """A checksum of sizes and times of image files; None for images that are no files of their own."""
+        if not isinstance(self.dataset.images, list):
+            return None
+        return _file_stamps(image.content for image in (self.dataset.images[index] for index in indices))
+
+    @property
+    def _searched(self) -> list[Path]:
+        """Folders whose files are all inputs, whatever their names."""
+        folders = {Path(name) for name in self.job.cutouts if Path(name).is_dir()}
+        source = Path(self.job.source)
+        if isinstance(self.dataset.images, list):
+            if source.suffix != ".json":  # COCO's files are read by their names
+                folders |= {image.content.parent for image in self.dataset.images if isinstance(image.content, Path)}
+        elif source.is_dir():
+            folders.add(source)
+        return sorted(folders)
 
     def _part(self, number: int) -> Path:
         return self.output / ".parts" / f"{number:06d}.json"
@@ -279,10 +316,20 @@ class AugmentRun:
         if isinstance(self.dataset.images, list):  # in memory; other datasets may be too large to read each image
             annotations = json.dumps([image.annotations for image in self.dataset.images], default=str)
             settings["annotations"] = zlib.crc32(annotations.encode())
+        else:
+            settings["annotations"] = getattr(self.dataset.images, "checksum", None)
+        sources = self._bank.sources
+        settings["foregrounds"] = zlib.crc32("\n".join(f"{s.category}\0{s.name}" for s in sources).encode())
+        settings["foreground_files"] = _file_stamps(file for s in sources for file in (s.image, s.mask))
+        if not self.job.options.naive:
+            checkpoint = Path(checkpoint_location(self.job.checkpoint))
+            settings["weights"] = _file_stamps(sorted(checkpoint.glob("*.safetensors")))
         return json.loads(json.dumps(settings))
 
     def _mark(self, finished: dict[str, Any] | None) -> None:
         content = {"settings": self._settings, "finished": finished}
+        if finished is not None:
+            content["images"] = self._stamps(range(len(self.names)))
         _write(self.output / "augment.json", json.dumps(content, indent=1).encode())
 
     def _make_batch(
@@ -437,7 +484,7 @@ def _open_source(job: AugmentJob) -> tuple[AnnotatedDataset, DatasetFormat]:
         return read_yolo(path, job.split), "yolo"
     if not path.exists() and job.source.count("/") != 1:  # not a dataset's name on the Hub either
         raise InputError(f"{path}: no such file or folder; expected a COCO JSON file, a YOLO or a `datasets` folder")
-    is_parquet = path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet")))
+    is_parquet = path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("[!.]*.parquet")))
     return read_hf(path, job.split), "parquet" if is_parquet or not path.exists() else "imagefolder"
 
 
@@ -464,6 +511,19 @@ def _open_cutouts(job: AugmentJob, dataset: AnnotatedDataset) -> CutoutBank:
         else:
             sources += CutoutBank.from_folder(path, category=job.category).sources
     return CutoutBank(sources)
+
+
+def _file_stamps(files: Iterable[Any]) -> int:
+    """A checksum of sizes and times of files. What is no path does not count."""
+    stamps = []
+    for file in files:
+        if isinstance(file, Path):
+            try:
+                status = file.stat()
+            except OSError:  # reading it says why
+                continue
+            stamps.append((file.name, status.st_size, status.st_mtime_ns))
+    return zlib.crc32(repr(stamps).encode())
 
 
 def _failure(name: str, error: Exception) -> str:

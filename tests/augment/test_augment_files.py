@@ -310,6 +310,75 @@ def test_changed_annotations_need_another_folder(job, tmp_path):
         augment_files(naive(job))
 
 
+@pytest.mark.parametrize("finished", [False, True])
+def test_changed_cut_outs_need_another_folder(job, tmp_path, finished):
+    augment_files(naive(job)) if finished else AugmentRun(naive(job)).start()
+    cutout = next((tmp_path / "cutouts").rglob("*.png"))
+    Image.new("RGBA", (20, 20), "red").save(cutout)
+    with pytest.raises(InputError, match=r"other settings \(foreground_files\)"):
+        augment_files(naive(job))
+    cutout.with_name("new.png").write_bytes(cutout.read_bytes())
+    with pytest.raises(InputError, match=r"other settings \(foregrounds, foreground_files\)"):
+        augment_files(naive(job))
+
+
+def test_changed_images_are_augmented_again(job, tmp_path):
+    run = AugmentRun(naive(job))
+    for number in run.start():
+        run.make_block(number)
+    with Image.open(tmp_path / "in" / "images" / "4.jpg") as image:
+        image.rotate(180).save(tmp_path / "in" / "images" / "4.jpg")
+    report = augment_files(naive(job))
+    assert (report.written, report.earlier) == (10, 8)  # the image is alone in its block, once in each copy
+    (tmp_path / "in" / "images" / "4.jpg").touch()
+    with pytest.raises(InputError, match="was finished with other image files; choose another folder"):
+        augment_files(naive(job))
+
+
+def test_another_network_under_the_same_name_needs_another_folder(job, tmp_path, monkeypatch):
+    monkeypatch.setattr("aict_hf.augment.files.checkpoint_location", lambda name: str(tmp_path / "network"))
+    (tmp_path / "network").mkdir()
+    (tmp_path / "network" / "model.safetensors").write_bytes(b"before")
+    AugmentRun(job).start()
+    (tmp_path / "network" / "model.safetensors").write_bytes(b"afterwards")
+    with pytest.raises(InputError, match=r"other settings \(weights\)"):
+        AugmentRun(job).start()
+
+
+@pytest.mark.parametrize("folder", ["cutouts/out", "f/aug", "y/images/train/aug"])
+def test_an_output_inside_the_input_is_refused_at_once(job, tmp_path, folder):
+    augment_files(naive(job, copies=1, output=str(tmp_path / "y"), format="yolo"))
+    augment_files(naive(job, copies=1, output=str(tmp_path / "f"), format="imagefolder"))
+    source = str(tmp_path / folder[0]) if "/aug" in folder else job.source
+    inside = naive(job, source=source, output=str(tmp_path / folder), copies=1)
+    for _ in range(2):
+        with pytest.raises(InputError, match=rf"{folder}: lies in .*, where the next run would read"):
+            augment_files(inside)
+    assert not (tmp_path / folder).exists()
+
+
+def test_an_output_beside_the_images_is_fine(job, tmp_path):
+    for _ in range(2):
+        assert augment_files(naive(job, output=str(tmp_path / "in" / "aug"))).written == 10
+
+
+def test_changed_objects_of_an_imagefolder_need_another_folder(job, tmp_path):
+    augment_files(naive(job, copies=1, output=str(tmp_path / "f"), format="imagefolder"))
+    again = naive(job, source=str(tmp_path / "f"), copies=1)
+    AugmentRun(again).start()
+    path = tmp_path / "f" / "train" / "metadata.jsonl"
+    path.write_text(path.read_text().replace('"iscrowd": 0', '"iscrowd": 1', 1))
+    with pytest.raises(InputError, match=r"other settings \(annotations\)"):
+        AugmentRun(again).start()
+
+
+def test_what_is_left_out_is_said(job, tmp_path):
+    (tmp_path / "cutouts" / "notes.txt").touch()
+    assert augment_files(naive(job, copies=1)).warnings == [
+        f"{tmp_path / 'cutouts'}: left out 1 file of other kinds (.txt 1)"
+    ]
+
+
 @pytest.mark.parametrize("left", ["nothing but a temporary file", "{}", "[]"])
 def test_a_folder_is_entered_only_if_a_run_began_there(job, tmp_path, left):
     (tmp_path / "out").mkdir()

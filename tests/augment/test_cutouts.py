@@ -1,3 +1,6 @@
+import re
+import unicodedata
+
 import numpy as np
 import pytest
 from conftest import make_photo, write_pool
@@ -100,3 +103,21 @@ def test_an_opaque_picture_is_no_cut_out(tmp_path):
     Image.new("RGBA", (9, 9), (1, 2, 3, 255)).save(tmp_path / "shot.png")
     with pytest.raises(InputError, match=r"shot\.png: its alpha channel is opaque everywhere; expected a cut-out"):
         CutoutBank.from_folder(tmp_path, category="kite")[0]
+
+
+def test_masks_may_lie_beside_cut_outs_and_copies_of_tools_are_no_classes(tmp_path):
+    photo, mask = make_photo()
+    cutout = Image.fromarray(np.dstack([photo, mask]))
+    nfd = unicodedata.normalize("NFD", "kité")
+    for folder in ("dog", "dog/.ipynb_checkpoints", "dog/@eaDir", "__MACOSX/dog", nfd):
+        (tmp_path / folder).mkdir(parents=True)
+        cutout.save(tmp_path / folder / "a.png")
+    Image.fromarray(photo).save(tmp_path / "dog" / "b.jpg", quality=100)
+    Image.fromarray(mask).save(tmp_path / "dog" / "b_mask.png")
+    (tmp_path / "dog" / "._a.png").write_bytes(b"\0\5\x16\7")
+    said = "left out 1 hidden image and 3 folders of tools (.ipynb_checkpoints, @eaDir, __MACOSX)"
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        bank = CutoutBank.from_folder(tmp_path)
+    assert bank.categories == ["dog", "kité"]
+    assert [source.name.rpartition("/")[2] for source in bank.sources] == ["a.png", "b.jpg", "a.png"]
+    assert np.array_equal(bank[1].alpha, bank[0].alpha)

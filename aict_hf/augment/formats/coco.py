@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import InputError
 from ...files.atomic_write import atomic_file
 from ...files.images import upright_size
+from ...files.photo_folders import NamedFiles
 from ..annotations import AnnotatedDataset, AnnotatedImage
 
 
@@ -52,6 +53,7 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
         of_image[annotation["image_id"]].append(annotation)
     named: dict[str, Any] = {}
     read = []
+    files = NamedFiles(Path(images))
     for key, record in by_id["images"].items():
         name = record.get("file_name")
         if not name:
@@ -59,9 +61,12 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
         if name in named:
             raise InputError(f"{path}: images {named[name]} and {key} are both {name}; give each file one record")
         named[name] = key
-        file = Path(images) / name
-        if not file.is_file():
-            raise InputError(f"{file}: no such file, but {path} has {len(of_image[key])} annotations for it")
+        file = files.find(name)
+        if file is None:
+            missing = Path(images) / name
+            raise InputError(f"{missing}: no such file, but {path} has {len(of_image[key])} annotations for it")
+        if "\\" in name and not (Path(images) / name).is_file():
+            name = name.replace("\\", "/")  # written on Windows; the copies get subfolders
         if not {"width", "height"} <= record.keys() and (size := upright_size(file)):
             record = {**record, "width": size[0], "height": size[1]}
         read.append(AnnotatedImage(name, file, of_image[key], record))

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import tarfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -163,6 +164,11 @@ class _Rows(Sequence[AnnotatedImage]):
                 (Path(path).relative_to(top).as_posix() if top else Path(path).name) if path else f"{number:08d}.png"
                 for number, path in enumerate(paths)
             ]
+
+    @property
+    def checksum(self) -> int:
+        """A checksum of all annotations."""
+        return zlib.crc32(json.dumps(self.rows["objects"][:], default=str).encode())
 
     def __len__(self) -> int:
         return len(self.names)

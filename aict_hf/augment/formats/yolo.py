@@ -1,6 +1,7 @@
 """Datasets in YOLO's segmentation format: folders of images and labels, and a YAML file with the class names."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import yaml
 
 from ...errors import InputError, one_line
 from ...files.atomic_write import atomic_file
-from ...files.images import IMAGE_SUFFIXES, upright_size
+from ...files.images import upright_size
+from ...files.photo_folders import NamedFiles, find_photos, is_clutter, name_key
 from ..annotations import AnnotatedDataset, AnnotatedImage, mask_polygon, segmentation_mask
 
 
@@ -52,16 +54,23 @@ def read_yolo(config: str | os.PathLike, split: str = "train") -> AnnotatedDatas
             raise InputError(f"{folder}: is not a folder of images (with `images` in its path), but {path} names it")
         place = len(folder.parts) - 1 - folder.parts[::-1].index("images")
         labels = Path(*folder.parts[:place], "labels", *folder.parts[place + 1 :])
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-        stems = {file.relative_to(folder).with_suffix("") for file in files}
-        if len(stems) < len(files):
+        found = find_photos(folder)
+        if found.left_out:
+            warnings.warn(f"{folder}: left out {found.left_out}", stacklevel=2)
+        files = found.files
+        if len({file.with_suffix("") for file in files}) < len(files):
             raise InputError(f"{folder}: two images differ only in their extension and share a label file; rename one")
+        stems = {name_key(file.relative_to(folder).with_suffix("").as_posix()) for file in files}
         for label in labels.rglob("*.txt"):
-            if label.relative_to(labels).with_suffix("") not in stems and label.name != "classes.txt":
+            relative = label.relative_to(labels)
+            if label.name == "classes.txt" or any(map(is_clutter, relative.parts)):
+                continue
+            if name_key(relative.with_suffix("").as_posix()) not in stems:
                 raise InputError(f"{label}: has no image in {folder}; remove it, or add the image")
+        label_files = NamedFiles(labels)
         for file in files:
             name = file.relative_to(folder).as_posix()
-            label = (labels / name).with_suffix(".txt")
+            label = label_files.find(Path(name).with_suffix(".txt").as_posix()) or (labels / name).with_suffix(".txt")
             annotations: list[dict[str, Any]] = []
             record = {}
             if size := upright_size(

@@ -107,3 +107,17 @@ def test_sizes_are_read_upright_where_they_are_not_recorded(file):
     assert turned.read().shape == (80, 60, 3)
     with pytest.raises(InputError, match="is not an image"):
         broken.sample()
+
+
+def test_names_may_come_from_windows_and_macos(tmp_path):
+    write_coco_dataset(tmp_path)
+    content = json.loads((tmp_path / "annotations.json").read_text())
+    (tmp_path / "images" / "day").mkdir()
+    first, second = (tmp_path / "images" / content["images"][n]["file_name"] for n in range(2))
+    first.rename(tmp_path / "images" / "day" / "A.JPG")
+    second.rename(tmp_path / "images" / "e\u0301.jpg")
+    content["images"][0]["file_name"], content["images"][1]["file_name"] = "day\\a.jpg", "\u00e9.jpg"
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    images = read_coco(tmp_path / "annotations.json").images
+    assert [image.name for image in images[:2]] == ["day/a.jpg", "\u00e9.jpg"]
+    assert all(image.content.is_file() for image in images)

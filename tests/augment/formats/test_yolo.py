@@ -123,3 +123,18 @@ def test_two_images_cannot_share_a_label_file(folder):
     Image.fromarray(make_photo()[0]).save(folder / "images" / "train" / "a.jpg")
     with pytest.raises(InputError, match="differ only in their extension"):
         read_yolo(folder)
+
+
+def test_hidden_files_are_no_images_and_no_labels(folder):
+    for name in ("images/train/._a.png", "labels/train/._a.txt", "labels/train/@eaDir/a.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\0\5\x16\7\xff")
+    with pytest.warns(UserWarning, match="images/train: left out 1 hidden image"):
+        images = read_yolo(folder).images
+    assert [image.name for image in images] == ["a.png", "deep/b.png"]
+
+
+def test_labels_belong_to_images_whatever_case_and_composition(folder):
+    (folder / "images/train/deep/b.png").rename(folder / "images/train/deep" / "B\u00e9.PNG")
+    (folder / "labels/train/deep/b.txt").rename(folder / "labels/train/deep" / "be\u0301.txt")
+    assert [len(image.annotations) for image in read_yolo(folder).images] == [0, 1]
