@@ -3,6 +3,7 @@
 Masks need pycocotools and their outlines need OpenCV: `pip install "aict_hf[augment]"`.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ from PIL import Image
 from ..compose.boxes import mask_box
 from ..errors import InputError, one_line
 from ..files.images import in_profile, read_image
+from .fields import STRAY_POLYGON, has_segmentation
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class AnnotatedImage:
         content: the image's file, or the bytes of one.
         annotations: dicts with COCO's fields: `category_id`, `segmentation` (polygons, or RLE with its counts as a list
             or compressed), and if known `bbox` (left, top, width, height), `area` and `iscrowd`. Other fields are kept.
+            An object without a segmentation needs a `bbox`.
         record: fields that the format stores for the image itself.
     """
 
@@ -56,9 +59,9 @@ class AnnotatedImage:
         """Decode image and annotations into a sample for `HarmonizedCopyPaste`.
 
         Returns:
-            a dict with `image`, RGB, uint8, shape (H, W, 3); `masks`, bool, (N, H, W); `boxes`, float64, (N, 4): left,
-            top, right and bottom, computed from the mask if the annotation has none; `labels`, int64, (N,): the
-            category ids; and `image_id`, the name.
+            a dict with `image`, RGB, uint8, shape (H, W, 3); `masks`, bool, (N, H, W), where the mask of an object that
+            has only a box is the box; `boxes`, float64, (N, 4): left, top, right and bottom, computed from the mask if
+            the annotation has none; `labels`, int64, (N,): the category ids; and `image_id`, the name.
         Raises:
             InputError: if the image or a segmentation cannot be decoded, or their sizes differ.
         """
@@ -68,7 +71,10 @@ class AnnotatedImage:
         boxes = np.zeros((len(self.annotations), 4))
         for index, annotation in enumerate(self.annotations):
             try:
-                masks[index] = segmentation_mask(annotation.get("segmentation"), height, width)
+                if annotation.get("bbox") and not has_segmentation(annotation):
+                    masks[index] = _box_mask(annotation["bbox"], height, width)
+                else:
+                    masks[index] = segmentation_mask(annotation.get("segmentation"), height, width)
             except InputError as error:
                 raise InputError(f"{self.name}: annotation {annotation.get('id', index)}: {error}") from error
             left, top, across, down = annotation.get("bbox") or _coco_box(masks[index])
@@ -80,7 +86,8 @@ class AnnotatedImage:
         """Return the annotations of an augmented sample, with COCO's fields.
 
         Annotations of untouched objects stay the same. Cut objects get a new segmentation (RLE), area and box, and
-        their covered `keypoints` become invisible (1). Pasted objects get the same fields, `iscrowd` 0, the name of the
+        their covered `keypoints` become invisible (1). Objects that have only a box get no segmentation; their box
+        shrinks where a whole side of it is covered. Pasted objects get the same fields, `iscrowd` 0, the name of the
         cut-out as `foreground`, and `disharmony` if it was measured. The caller sets `id` and `image_id`.
 
         Args:
@@ -96,15 +103,20 @@ class AnnotatedImage:
                     annotation["disharmony"] = round(next(distances), 3)
             else:
                 annotation = {"iscrowd": 0, **self.annotations[origin]}
-            if origin < 0 or not np.array_equal(mask, before["masks"][origin]) or "segmentation" not in annotation:
+            cut = origin >= 0 and not np.array_equal(mask, before["masks"][origin])
+            if origin >= 0 and not has_segmentation(annotation):
+                box = _cut_box(annotation["bbox"], before["masks"][origin], mask)
+                if box != list(annotation["bbox"]) or annotation.get("area") is None:
+                    annotation |= {"bbox": box, "area": box[2] * box[3]}
+            elif origin < 0 or cut:
                 annotation |= {
                     "segmentation": mask_rle(mask),
                     "area": int(mask.sum()),
                     "bbox": _coco_box(mask),
                     "iscrowd": annotation.get("iscrowd", 0),
                 }
-                if annotation.get("keypoints"):
-                    annotation["keypoints"] = _seen_keypoints(annotation["keypoints"], before["masks"][origin] & ~mask)
+            if cut and annotation.get("keypoints"):
+                annotation["keypoints"] = _seen_keypoints(annotation["keypoints"], before["masks"][origin] & ~mask)
             if annotation.get("area") is None:
                 annotation["area"] = int(mask.sum())
             if not annotation.get("bbox"):
@@ -132,6 +144,34 @@ class AnnotatedDataset:
         """Names of the categories by id."""
         return {category["id"]: category["name"] for category in self.categories}
 
+    @cached_property
+    def unique_names(self) -> dict[int, str]:
+        """Names of the categories by id, where later categories of the same name have their id behind it.
+
+        The category that has objects comes first, because some tools write an unused one of the same name.
+        """
+        names = self.category_names
+        if len(set(names.values())) == len(names):
+            return names
+        used = {annotation["category_id"] for image in self.images for annotation in image.annotations}
+        unique: dict[int, str] = {}
+        for key in sorted(names, key=lambda key: key not in used):
+            name = names[key]
+            while name in unique.values() or (name != names[key] and name in names.values()):
+                name = f"{name} ({key})"
+            unique[key] = name
+        return {key: unique[key] for key in names}
+
+    @cached_property
+    def only_boxes(self) -> bool:
+        """Whether there are objects, and none of them has a mask."""
+        found = False
+        for image in self.images:
+            if any(map(has_segmentation, image.annotations)):
+                return False
+            found = found or len(image.annotations) > 0
+        return found
+
 
 def read_eight_bit(name: str, content: Path | bytes) -> Image.Image:
     """Decode an image and convert it to sRGB.
@@ -155,10 +195,11 @@ def segmentation_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
 
     Args:
         segmentation: polygons, each x1, y1, x2, y2, ... in pixels; or RLE, `{"size": [height, width], "counts": ...}`
-            with counts as a list or as a compressed string.
+            with counts as a list or as a compressed string; or a list of RLE.
         height, width: size of the image.
     Returns:
-        the mask, bool, shape (height, width); empty if the segmentation marks no pixel.
+        the mask, bool, shape (height, width); empty if the segmentation marks no pixel. Polygons of fewer than three
+        points are left out with a warning, if there are others.
     Raises:
         InputError: if the segmentation is missing, damaged or made for another size, or pycocotools is not installed.
     """
@@ -186,12 +227,21 @@ def _decoded(segmentation: Any, height: int, width: int) -> np.ndarray:
         kind = "empty" if is_list else type(segmentation).__name__
         raise InputError(f"segmentation is {kind}; expected polygons or RLE: objects with only a box cannot be cut out")
     mask = np.zeros((height, width), bool)
+    strays = 0
     for polygon in segmentation:
+        if isinstance(polygon, Mapping):
+            mask |= _decoded(polygon, height, width)
+            continue
         points = np.asarray(polygon, float)
         if points.ndim != 1 or points.size < 6 or points.size % 2 or not np.isfinite(points).all():
-            raise InputError(f"a polygon has {points.size} numbers; expected x and y of at least three points")
+            strays += 1
+            if strays == len(segmentation):
+                raise InputError(f"a polygon has {points.size} numbers; expected x and y of at least three points")
+            continue
         # COCO's own rasterizer, so that areas agree with those that pycocotools computes.
         mask |= coder.decode(coder.frPyObjects([points.tolist()], height, width)[0]).astype(bool)
+    if strays:
+        warnings.warn(f"{STRAY_POLYGON}: {strays}", stacklevel=4)
     return mask
 
 
@@ -248,6 +298,28 @@ def _seen_keypoints(keypoints: Sequence[float], covered: np.ndarray) -> list[flo
         if point[2] == 2 and 0 <= row < height and 0 <= column < width and covered[row, column]:
             point[2] = 1
     return [number for point in points for number in point]
+
+
+def _box_mask(box: Sequence[float], height: int, width: int) -> np.ndarray:
+    """The pixels of a box (left, top, width and height) in an image, bool, shape (height, width)."""
+    left, top = round(box[0]), round(box[1])
+    right, bottom = max(round(box[0] + box[2]), left + 1), max(round(box[1] + box[3]), top + 1)
+    mask = np.zeros((height, width), bool)
+    mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
+    return mask
+
+
+def _cut_box(box: Sequence[float], whole: np.ndarray, visible: np.ndarray) -> list[float]:
+    """Move the sides of a box of which nothing is visible any more; the others stay to the digit."""
+    left, top, across, down = box
+    sides = [left, top, left + across, top + down]
+    before, after = mask_box(whole), mask_box(visible)
+    if before is None or after is None or before == after:
+        return list(box)
+    left, top, right, bottom = (
+        side if old == new else float(new) for side, old, new in zip(sides, before, after, strict=True)
+    )
+    return [left, top, right - left, bottom - top]
 
 
 def _coco_box(mask: np.ndarray) -> list[float]:

@@ -19,6 +19,7 @@ from ..files.photo_folders import find_photos, pair_masks
 from ..model.image_processing_aict import mask_tensor
 from ..model.levels import to_unit
 from .annotations import AnnotatedDataset, AnnotatedImage, read_eight_bit, segmentation_mask
+from .fields import has_segmentation
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ class CutoutBank(Sequence[Cutout]):
         """Collect the annotated objects of a dataset, for example from `read_coco`.
 
         Crowds are skipped. So are objects whose box touches the image's border, because they look cut off elsewhere; an
-        object is kept if its box or the image's size is not recorded.
+        object is kept if its box or the image's size is not recorded. Objects that have only a box cannot be cut out;
+        a warning counts them.
 
         Args:
             dataset: the dataset to cut objects out of.
@@ -154,17 +156,25 @@ class CutoutBank(Sequence[Cutout]):
         """
         names = dataset.category_names
         sources: list[CutoutSource] = []
+        boxes = 0
         for index, image in enumerate(dataset.images):
             for annotation in image.annotations:
-                category = names[annotation["category_id"]]
-                if annotation.get("iscrowd") or (categories is not None and category not in categories):
+                key = annotation["category_id"]
+                if annotation.get("iscrowd") or (categories is not None and names[key] not in categories):
+                    continue
+                if not has_segmentation(annotation):
+                    boxes += 1
                     continue
                 if (annotation.get("area") or min_area) < min_area or _touches_border(annotation, image.record):
                     continue
                 name = f"{image.name}#{annotation.get('id', len(sources))}"
-                sources.append(CutoutSource(index, annotation.get("segmentation"), category, name))
+                sources.append(CutoutSource(index, annotation["segmentation"], dataset.unique_names[key], name))
         if not sources:
-            raise InputError(f"no object of {len(dataset.images)} images is whole and has {min_area:g} pixels or more")
+            only = f"; {boxes} have only a box, and cannot be cut out: give cut-outs to paste" if boxes else ""
+            count = len(dataset.images)
+            raise InputError(f"no object of {count} images is whole and has {min_area:g} pixels or more{only}")
+        if boxes:
+            warnings.warn(f"{boxes} objects have only a box, and are not cut out", stacklevel=2)
         return cls(sources, dataset.images)
 
     def __len__(self) -> int:

@@ -30,9 +30,10 @@ from ..files.photo_folders import is_inside
 from ..pretrained import checkpoint_location
 from .annotations import AnnotatedDataset
 from .cutouts import CutoutBank
+from .fields import has_segmentation
 from .formats.coco import read_coco, write_coco
 from .formats.hugging_face import read_hf, shard_suffix, write_imagefolder_metadata, write_parquet, write_webdataset
-from .formats.yolo import read_yolo, write_yolo_config, write_yolo_labels, yolo_classes
+from .formats.yolo import read_yolo, write_yolo_config, write_yolo_labels, yolo_classes, yolo_label_path
 from .options import AugmentJob, DatasetFormat
 from .transform import HarmonizedCopyPaste
 
@@ -84,8 +85,18 @@ class AugmentRun:
             bank = _open_cutouts(job, self.dataset)
         self._bank = bank
         self.warnings = list(dict.fromkeys(str(warning.message) for warning in caught))
-        known = {name: key for key, name in self.dataset.category_names.items()}
+        known = {name: key for key, name in self.dataset.unique_names.items()}
+        for key, name in self.dataset.category_names.items():
+            if self.dataset.unique_names[key] != name:
+                self.warnings.append(
+                    f"{job.source}: two categories are called {name!r}; cut-outs of that name get the id "
+                    f"{known[name]}, not {key}"
+                )
         new = [name for name in bank.categories if name not in known]
+        for name in new:
+            alike = [other for other in known if other.strip().casefold() == name.strip().casefold()]
+            if alike:
+                self.warnings.append(f"the cut-outs' category {name!r} is a new one beside the dataset's {alike[0]!r}")
         known |= {name: max(known.values(), default=-1) + 1 + number for number, name in enumerate(new)}
         added = [{"id": known[name], "name": name} for name in new]
         self.dataset = AnnotatedDataset(
@@ -190,9 +201,9 @@ class AugmentRun:
                 path = self.output / IMAGE_FOLDERS[self.format] / record["file_name"]
                 _write(path, content)
                 if self.format == "yolo":
-                    label = (self.output / "labels/train" / record["file_name"]).with_suffix(".txt")
+                    label = yolo_label_path(path)
                     label.parent.mkdir(parents=True, exist_ok=True)
-                    write_yolo_labels(label, record, classes)
+                    write_yolo_labels(label, record, classes, only_boxes=self.dataset.only_boxes)
         elif made:
             write_shard, suffix = (
                 (write_parquet, ".parquet") if self.format == "parquet" else (write_webdataset, ".tar")
@@ -200,9 +211,14 @@ class AugmentRun:
             name = f"train-{number:05d}-of-{self._blocks:05d}{suffix}"
             write_shard(self.output / "data" / name, self.dataset, made)
         records = [record for record, _ in made] if self.format in ("coco", "imagefolder") else []
+        rectangles = 0
+        if self.format == "yolo" and not self.dataset.only_boxes:
+            objects = [annotation for record, _ in made for annotation in record["annotations"]]
+            rectangles = sum(not has_segmentation(annotation) for annotation in objects)
         part = {
             "images": records,
             "stamps": stamps,
+            "rectangles": rectangles,
             "written": len(made),
             "dropped": dropped,
             "failures": failures,
@@ -229,6 +245,12 @@ class AugmentRun:
         elif self.format == "imagefolder":
             write_imagefolder_metadata(self.output / "train" / "metadata.jsonl", self.dataset, records)
         self._write_contact_sheet()
+        rectangles = sum(part["rectangles"] for part in parts)
+        if rectangles:
+            self.warnings.append(
+                f"{rectangles} objects have only a box; their polygons are its corners, because YOLO's tools do not "
+                "read boxes beside polygons"
+            )
         report = AugmentReport(
             sum(part["written"] for part in parts),
             dropped=sum(part["dropped"] for part in parts),
@@ -381,7 +403,11 @@ class AugmentRun:
             record = {**image.record, "file_name": name, "width": width, "height": height}
             if copy:
                 record["augmented_from"] = image.name
-            record["annotations"] = image.updated_annotations(before, after)
+            try:
+                record["annotations"] = image.updated_annotations(before, after)
+            except Exception as error:  # as above
+                failures.append(_failure(image.name, error))
+                continue
             made.append((record, content))
         return dropped
 

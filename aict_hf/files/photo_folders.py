@@ -61,7 +61,7 @@ def photo_suffixes(formats: Iterable[str] | None = None) -> frozenset[str]:
     return frozenset(suffix for suffix, name in by_suffix.items() if name in readable)
 
 
-def find_photos(folder: Path, *, without: Sequence[Path] = ()) -> FoundPhotos:
+def find_photos(folder: Path, *, without: Sequence[Path] = (), not_counted: Iterable[str] = ()) -> FoundPhotos:
     """Find the photos in a folder and its subfolders.
 
     A photo is a file with an extension of a format that Pillow reads. Hidden files and folders, and folders in which
@@ -71,6 +71,7 @@ def find_photos(folder: Path, *, without: Sequence[Path] = ()) -> FoundPhotos:
     Args:
         folder: the folder to search.
         without: folders inside it that are not searched.
+        not_counted: extensions of other files that belong there, such as `.txt`: `left_out` does not count them.
     Raises:
         InputError: if the folder, or one inside it, cannot be read.
     Examples:
@@ -107,7 +108,7 @@ def find_photos(folder: Path, *, without: Sequence[Path] = ()) -> FoundPhotos:
                 hidden += suffix in suffixes
             elif suffix in suffixes:
                 files.append(path)
-            else:
+            elif suffix not in not_counted:
                 others[suffix or "no extension"] += 1
     parts = [f"{hidden} hidden {'image' if hidden == 1 else 'images'}"] if hidden else []
     if tools:

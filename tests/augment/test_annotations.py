@@ -195,3 +195,24 @@ def test_missing_packages_are_named(monkeypatch, package):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"aict_hf\[augment\]"):
         mask_polygon(disc()) if package == "cv2" else mask_rle(disc())
+
+
+def test_stray_polygons_are_left_out_of_the_mask():
+    square = [5, 5, 15, 5, 15, 15, 5, 15]
+    with pytest.warns(UserWarning, match="polygons without x and y of three points or more are left out: 1"):
+        mask = segmentation_mask([[1, 2, 3, 4], square], 40, 60)
+    assert mask.sum() == 100
+
+
+def test_objects_with_only_a_box_keep_it_until_a_side_is_covered():
+    annotations = [{"category_id": 1, "bbox": [5.25, 5.5, 20.5, 10], "segmentation": [], "area": 99}] * 3
+    image = AnnotatedImage("a", b"", annotations)
+    whole = np.zeros((40, 56), bool)
+    whole[6:16, 5:26] = True
+    middle, side = whole.copy(), whole.copy()
+    middle[8:10, 8:12] = False
+    side[:, 20:] = False
+    after = {"masks": np.stack([whole, middle, side]), "labels": np.ones(3), "origins": np.arange(3), "cutouts": []}
+    same, inside, cut = image.updated_annotations({"masks": np.stack([whole] * 3)}, after)
+    assert same == inside == {"iscrowd": 0, **annotations[0]}
+    assert cut == {"iscrowd": 0, **annotations[0], "bbox": [5.25, 5.5, 14.75, 10], "area": 147.5}

@@ -270,10 +270,40 @@ def test_objects_that_mark_no_pixel_are_named(job, tmp_path):
     assert len(read_yolo(tmp_path / "yolo").images) == report.written == 10
     change_annotations(tmp_path, lambda c: c["annotations"][0].update(segmentation=[]))
     report = augment_files(naive(job, copies=1, output=str(tmp_path / "empty")))
-    assert report.failures == [
-        "0.jpg: annotation 100: segmentation is empty; expected polygons or RLE: objects with only a box "
-        "cannot be cut out"
-    ]
+    assert (report.failures, report.warnings) == ([], [])
+
+
+def only_boxes(content):
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+        annotation.setdefault("bbox", [10, 10, 20, 15])
+
+
+@pytest.mark.parametrize("format_name", ["coco", "yolo", "imagefolder", "parquet"])
+def test_cut_outs_are_pasted_into_datasets_of_boxes(job, tmp_path, format_name):
+    change_annotations(tmp_path, only_boxes)
+    report = augment_files(naive(job, copies=1, format=format_name))
+    assert (report.written, report.failures, report.warnings) == (5, [], [])
+    reader = {
+        "coco": lambda: read_coco(tmp_path / "out" / "annotations.json"),
+        "yolo": lambda: read_yolo(tmp_path / "out"),
+    }
+    dataset = reader.get(format_name, lambda: read_hf(tmp_path / "out"))()
+    assert "bird" in {dataset.category_names[a["category_id"]] for i in dataset.images for a in i.annotations}
+    assert len(dataset.images[0].sample()["boxes"]) >= 3
+    if format_name == "yolo":
+        labels = [path.read_text().splitlines() for path in (tmp_path / "out" / "labels").rglob("*.txt")]
+        assert {len(line.split()) for lines in labels for line in lines} == {5}
+    with pytest.raises(InputError, match="have only a box, and cannot be cut out"):
+        augment_files(naive(job, cutouts=(), output=str(tmp_path / "own")))
+
+
+def test_a_few_boxes_among_masks_are_said(job, tmp_path):
+    change_annotations(tmp_path, lambda c: c["annotations"][0].update(segmentation=[]))
+    report = augment_files(naive(job, copies=1, cutouts=(), format="yolo"))
+    boxes, corners = report.warnings
+    assert boxes == "1 objects have only a box, and are not cut out"
+    assert corners.startswith("1 objects have only a box; their polygons are its corners")
 
 
 def test_objects_are_not_cut_out_of_images_of_another_size(job, tmp_path):

@@ -5,12 +5,16 @@ The column `objects` holds the annotations, as in the object detection datasets 
     {"bbox": [[left, top, width, height], ...], "category": ["dog", ...], "segmentation": [...], "iscrowd": [0, ...]}
 
 It may also be a list of objects. `category` (or `categories`) may be text, class labels or numbers. `segmentation` has
-COCO's form: polygons or RLE. The writers produce lists of objects with compressed RLE, and with categories as text
-(in parquet as class labels). Columns other than `image`, `file_name`, `width`, `height` and `objects` are dropped.
+COCO's form: polygons or RLE. It may be missing, and so may `bbox` where there is one. Objects without a category (null,
+or the class label -1) are left out, with a warning.
+
+The writers produce lists of objects with compressed RLE, and with categories as text (in parquet as class labels).
+Columns other than `image`, `file_name`, `width`, `height` and `objects` are dropped.
 """
 
 import io
 import json
+import math
 import os
 import tarfile
 import zlib
@@ -21,7 +25,9 @@ from typing import Any, overload
 from ...errors import InputError, one_line
 from ...files.atomic_write import atomic_file
 from ..annotations import AnnotatedDataset, AnnotatedImage, mask_rle, segmentation_mask
+from ..fields import NO_CATEGORY, LeftOut, has_segmentation, read_annotation, whole_number
 
+NO_LABEL = -1  # of a ClassLabel
 CATEGORY_FIELDS = ("category", "categories", "category_id", "label")
 
 
@@ -54,21 +60,41 @@ def read_hf(name: str | os.PathLike, split: str = "train") -> AnnotatedDataset:
         columns = ", ".join(rows.column_names)
         raise InputError(f"{name}: has the columns {columns}; expected {' and '.join(sorted(lacking))} too")
     rows = rows.cast_column("image", datasets.Image(decode=False))
-    objects = [_as_list(value) for value in rows["objects"]]
+    objects = [_as_list(value, f"{name}: row {number}") for number, value in enumerate(rows["objects"])]
     fields = {name for several in objects for one in several for name in one}
     field = next((name for name in CATEGORY_FIELDS if name in fields), "")
     if not field and any(objects):
         raise InputError(f"{name}: objects have no category; expected one of {', '.join(CATEGORY_FIELDS)}")
-    found = {one[field] for several in objects for one in several}
     labels = _class_labels(rows.features["objects"], field)
+    found = set()
+    left_out = LeftOut(name)
+    for row, several in enumerate(objects):
+        for number, one in enumerate(several):
+            place = f"row {row}, object {number}"
+            category = _category(one.get(field))
+            if isinstance(category, list | dict):
+                raise InputError(f"{name}: {place} has the {field} {category!r}; expected a name or a number")
+            if category is None or (labels and category == NO_LABEL):
+                left_out.add(NO_CATEGORY, place)
+                continue
+            try:
+                if read_annotation(one, left_out, place) is None:
+                    continue
+            except InputError as error:
+                raise InputError(f"{name}: {place} {error}") from error
+            found.add(category)
     ids: dict[Any, int]
     if labels:
         categories, ids = list(enumerate(labels)), {number: number for number in range(len(labels))}
+        if not found <= ids.keys():
+            beyond = sorted(found - ids.keys())[0]
+            raise InputError(f"{name}: an object has the {field} {beyond!r}, but there are {len(labels)} class labels")
     elif all(isinstance(value, int) for value in found):
         categories, ids = [(value, str(value)) for value in sorted(found)], {value: value for value in found}
     else:
         categories = list(enumerate(sorted(found)))
         ids = {value: number for number, value in categories}
+    left_out.warn()
     images = _Rows(rows, field, ids)
     if len(set(images.names)) < len(images.names):
         raise InputError(f"{name}: several images have one name; add a column file_name that tells them apart")
@@ -108,7 +134,7 @@ def write_parquet(path: Path, dataset: AnnotatedDataset, images: Iterable[tuple[
         "objects": [
             {
                 "bbox": [datasets.Value("float64")],
-                "category": datasets.ClassLabel(names=list(dataset.category_names.values())),
+                "category": datasets.ClassLabel(names=list(dataset.unique_names.values())),
                 "area": datasets.Value("float64"),
                 "iscrowd": number,
                 "segmentation": {"size": [number], "counts": text},
@@ -183,11 +209,15 @@ class _Rows(Sequence[AnnotatedImage]):
         row = self.rows[index]
         content = row["image"]["bytes"]
         annotations = []
-        for one in _as_list(row["objects"]):
-            annotation = {name: value for name, value in one.items() if name != self.category_field}
-            annotations.append({name: value for name, value in annotation.items() if value is not None})
-            annotations[-1]["category_id"] = self.ids[one[self.category_field]]
-        record = {side: row[side] for side in ("width", "height") if row.get(side)}
+        left_out = LeftOut(self.names[index])  # counted when the dataset was opened
+        for one in _as_list(row["objects"], self.names[index]):
+            category = self.ids.get(_category(one.get(self.category_field)))
+            fields = {name: value for name, value in one.items() if name != self.category_field and value is not None}
+            annotation = None if category is None else read_annotation(fields, left_out, "")
+            if annotation is not None:
+                annotations.append({**annotation, "category_id": category})
+        size = {side: whole_number(row.get(side)) for side in ("width", "height")}
+        record = {side: value for side, value in size.items() if value is not None and value > 0}
         content = Path(row["image"]["path"]) if content is None else content
         return AnnotatedImage(self.names[index], content, annotations, record)
 
@@ -196,13 +226,15 @@ def _row(image: Mapping[str, Any], dataset: AnnotatedDataset) -> dict[str, Any]:
     """Convert a COCO image record with its annotations to a row."""
     objects = []
     for annotation in image["annotations"]:
-        segmentation = annotation["segmentation"]
-        if not isinstance(segmentation, Mapping) or not isinstance(segmentation["counts"], str):
+        segmentation = annotation.get("segmentation")
+        if not has_segmentation(annotation):
+            segmentation = None
+        elif not isinstance(segmentation, Mapping) or not isinstance(segmentation["counts"], str):
             segmentation = mask_rle(segmentation_mask(segmentation, image["height"], image["width"]))
         objects.append(
             {
                 "bbox": [float(value) for value in annotation["bbox"]],
-                "category": dataset.category_names[annotation["category_id"]],
+                "category": dataset.unique_names[annotation["category_id"]],
                 "area": float(annotation["area"]),
                 "iscrowd": int(annotation["iscrowd"]),
                 "segmentation": segmentation,
@@ -212,15 +244,26 @@ def _row(image: Mapping[str, Any], dataset: AnnotatedDataset) -> dict[str, Any]:
     return {name: image[name] for name in ("file_name", "width", "height")} | {"objects": objects}
 
 
-def _as_list(objects: Any) -> list[dict[str, Any]]:
+def _as_list(objects: Any, place: str) -> list[dict[str, Any]]:
     """Convert objects to a list of dicts if they are a dict of lists."""
     if isinstance(objects, Mapping):
         columns = {name: values for name, values in objects.items() if values is not None}
+        if not all(isinstance(values, list) for values in columns.values()):
+            raise InputError(f"{place}: objects has fields that are no lists: {str(objects)[:80]}")
         if len({len(values) for values in columns.values()}) > 1:
             lengths = ", ".join(f"{len(values)} {name}" for name, values in columns.items())
-            raise InputError(f"objects have {lengths}; expected as many of each")
+            raise InputError(f"{place}: objects have {lengths}; expected as many of each")
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    if objects is not None and not (isinstance(objects, list) and all(isinstance(one, Mapping) for one in objects)):
+        raise InputError(f"{place}: objects is {str(objects)[:80]!r}; expected a list of objects or a dict of lists")
     return list(objects or [])
+
+
+def _category(value: Any) -> Any:
+    """Return a category as a name or a whole number, which is a float where the column has nulls; None for nothing."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else whole_number(value) if value.is_integer() else str(value)
+    return str(value) if isinstance(value, bool) else None if value == "" else value
 
 
 def _class_labels(features: Any, field: str) -> list[str]:

@@ -141,8 +141,7 @@ def test_bad_datasets_are_refused(tmp_path):
     with pytest.raises(InputError, match="has the columns image; expected objects too"):
         read_hf(as_parquet(tmp_path, [{"image": row(tmp_path)["image"]}]))
     boxes = read_hf(as_parquet(tmp_path, [row(tmp_path, bbox=FULL["bbox"], category=["dog"])]))
-    with pytest.raises(InputError, match="objects with only a box cannot be cut out"):
-        boxes.images[0].sample()
+    assert boxes.images[0].sample()["masks"].sum() == 80
     twice = [row(tmp_path, **FULL, category=["dog"]) | {"file_name": "a.png"}] * 2
     with pytest.raises(InputError, match="several images have one name"):
         read_hf(as_parquet(tmp_path, twice))
@@ -167,3 +166,48 @@ def test_metadata_is_one_json_object_a_line(source, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text().splitlines()]
     assert [line["file_name"] for line in lines] == [f"{number}.jpg" for number in range(4)]
     assert all(isinstance(one["segmentation"]["counts"], str) for line in lines for one in line["objects"])
+
+
+def test_objects_without_a_category_are_left_out_and_counted(tmp_path):
+    twice = {name: 2 * values for name, values in FULL.items()}
+    with pytest.warns(UserWarning, match="objects without a category are left out: 1, the first is row 0, object 1"):
+        dataset = read_hf(as_parquet(tmp_path, [row(tmp_path, **twice, category=["dog", None])]))
+    assert dataset.category_names == {0: "dog"}
+    assert dataset.images[0].sample()["labels"].tolist() == [0]
+    with pytest.warns(UserWarning, match="left out: 1, the first is row 0, object 0"):
+        dataset = read_hf(as_parquet(tmp_path, [row(tmp_path, **twice, category=[None, 7.0])]))
+    assert dataset.category_names == {7: "7"}
+    objects = {"bbox": [[datasets.Value("float64")]], "category": [datasets.ClassLabel(names=["cat"])]}
+    features = datasets.Features({"image": datasets.Image(), "objects": objects})
+    rows = [row(tmp_path, bbox=twice["bbox"], category=[-1, 0])]
+    with pytest.warns(UserWarning, match="left out: 1, the first is row 0, object 0"):
+        dataset = read_hf(as_parquet(tmp_path, rows, features))
+    assert dataset.images[0].sample()["labels"].tolist() == [0]
+
+
+def test_boxes_and_masks_may_be_null(tmp_path):
+    objects = {"bbox": [None, FULL["bbox"][0]], "segmentation": [POLYGON[0], None], "category": ["dog", "dog"]}
+    dataset = read_hf(as_parquet(tmp_path, [row(tmp_path, **objects)]))
+    sample = dataset.images[0].sample()
+    assert sample["boxes"].tolist() == [[2, 2, 12, 10]] * 2
+    assert sample["masks"].sum(axis=(1, 2)).tolist() == [80, 80]
+
+
+def test_fields_that_cannot_be_read_are_named(tmp_path):
+    for objects, words in (
+        ({"bbox": [[1.0, 2]], "category": ["dog"]}, r"row 0, object 0 has the bbox \[1.0, 2.0\]; expected left"),
+        ({"bbox": FULL["bbox"], "category": [["dog"]]}, r"row 0, object 0 has the category \['dog'\]; expected"),
+        ({"bbox": FULL["bbox"], "category": "dog"}, "row 0: objects has fields that are no lists"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read_hf(as_parquet(tmp_path, [row(tmp_path, **objects)]))
+    with pytest.raises(InputError, match="row 0: objects is 'text'; expected a list"):
+        read_hf(as_parquet(tmp_path, [row(tmp_path) | {"objects": "text"}]))
+
+
+def test_categories_of_one_name_are_two_class_labels(source, tmp_path):
+    dataset, images = source
+    dataset.categories[1]["name"] = "kite"
+    contents = [(image, given.content.read_bytes()) for image, given in zip(images, dataset.images, strict=True)]
+    write_parquet(tmp_path / "a.parquet", dataset, contents)
+    assert sorted(read_hf(tmp_path / "a.parquet").category_names.values()) == ["kite", "kite (9)"]

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import make_photo
 from PIL import Image
 
 from aict_hf.augment.annotations import mask_rle
-from aict_hf.augment.formats.yolo import read_yolo, write_yolo_config, write_yolo_labels
+from aict_hf.augment.formats.yolo import read_yolo, write_yolo_config, write_yolo_labels, yolo_label_path
 from aict_hf.errors import InputError
 
 SQUARE = "1 0.25 0.5 0.75 0.5 0.75 1 0.25 1"
@@ -83,7 +85,11 @@ def test_several_folders_of_one_name_are_told_apart(folder):
     for name in ("a", "b"):
         (folder / name / "images" / "train").mkdir(parents=True)
         Image.fromarray(make_photo()[0]).save(folder / name / "images" / "train" / "0.png")
-    assert [image.name for image in read_yolo(folder).images] == ["a/images/train/0.png", "b/images/train/0.png"]
+    with pytest.warns(
+        UserWarning, match=r"the split train has no label file; expected, for example, .*b/labels/train/0.txt"
+    ):
+        dataset = read_yolo(folder)
+    assert [image.name for image in dataset.images] == ["a/images/train/0.png", "b/images/train/0.png"]
 
 
 def test_a_broken_image_fails_when_it_is_read(folder):
@@ -97,12 +103,11 @@ def test_a_broken_image_fails_when_it_is_read(folder):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        (
-            "labels/train/deep/b.txt",
-            "1 0.5 0.5 0.2 0.2",
-            "line 1 has a box; expected a class and x and y of at least three",
-        ),
-        ("labels/train/deep/b.txt", f"{SQUARE}\n1 0.5 0.5", "line 2 has 2 numbers"),
+        ("labels/train/deep/b.txt", "1 0.5 0.5 0.2 0.2 0.9", "line 1 has 5 numbers after the class; expected a box"),
+        ("labels/train/deep/b.txt", f"{SQUARE}\n1", "line 2 has 0 numbers"),
+        ("labels/train/deep/b.txt", "1 40 30 20 10", "line 1 has the coordinate 40; expected shares"),
+        ("labels/train/deep/b.txt", "1.5 0.5 0.5 0.2 0.2", "line 1 is not a class and numbers: '1.5 0.5"),
+        ("labels/train/deep/b.txt", "1 0.5 nan 0.2 0.2", "line 1 is not a class and numbers"),
         ("labels/train/deep/b.txt", "2" + SQUARE[1:], "line 1 has class 2, which has no name"),
         ("labels/train/deep/b.txt", "dog " + SQUARE, "line 1 is not a class and numbers"),
         ("labels/train/deep/b.txt", "é", "cannot be read as text"),
@@ -110,6 +115,15 @@ def test_a_broken_image_fails_when_it_is_read(folder):
         ("data.yaml", "names: [a]", "expected `names` and the folder of images of the split `train`"),
         ("data.yaml", "names: [a]\ntrain: images/none", "is not a folder of images"),
         ("data.yaml", "names: [", "cannot be read as YAML"),
+        ("data.yaml", "names: kite\ntrain: images/train", "names is 'kite'; expected a list"),
+        ("data.yaml", "names: {kite: 0}\ntrain: images/train", "names has 'kite': '0'; expected a class number"),
+        ("data.yaml", "nc: many\ntrain: images/train", "nc is 'many'; expected the number"),
+        ("data.yaml", "names: [a]\ntrain: images/train\nkpt_shape: [17, 2]", "has labels with keypoints"),
+        (
+            "data.yaml",
+            "names: [a]\ntrain: labels/train/deep/b.txt",
+            "b.txt: line 1 names '1 0.25 .*', which is no file",
+        ),
         ("other.yaml", "", "holds 2 YAML files; name the dataset's own"),
     ],
 )
@@ -138,3 +152,77 @@ def test_labels_belong_to_images_whatever_case_and_composition(folder):
     (folder / "images/train/deep/b.png").rename(folder / "images/train/deep" / "B\u00e9.PNG")
     (folder / "labels/train/deep/b.txt").rename(folder / "labels/train/deep" / "be\u0301.txt")
     assert [len(image.annotations) for image in read_yolo(folder).images] == [0, 1]
+
+
+def test_boxes_are_read_and_written_beside_polygons(folder):
+    label = folder / "labels" / "train" / "deep" / "b.txt"
+    label.write_bytes(b"\xef\xbb\xbf0.0 0.5 0.5 0.25 0.5 \r\n" + SQUARE.encode() + b"\t\r\n")
+    image = read_yolo(folder).images[1]
+    sample = image.sample()
+    assert sample["labels"].tolist() == [0, 1]
+    assert sample["boxes"][0].tolist() == [30, 15, 50, 45]
+    assert sample["masks"].sum(axis=(1, 2)).tolist() == [20 * 30, 30 * 40]
+    record = {**image.record, "annotations": image.annotations}
+    write_yolo_labels(label, record, {0: 0, 1: 1}, only_boxes=True)
+    assert label.read_text() == "0 0.5 0.5 0.25 0.5\n1 0.5 0.75 0.5 0.5\n"
+    write_yolo_labels(label, record, {0: 0, 1: 1})
+    assert label.read_text().splitlines()[0] == "0 0.375 0.25 0.625 0.25 0.625 0.75 0.375 0.75"
+
+
+def test_points_and_boxes_without_pixels_are_left_out(folder):
+    (folder / "labels" / "train" / "deep" / "b.txt").write_text(f"{SQUARE}\n1 0.5 0.5\n1 0.5 0.5 0 0.1\n")
+    with pytest.warns(UserWarning, match="left out") as caught:
+        (annotation,) = read_yolo(folder).images[1].annotations
+    assert annotation["category_id"] == 1
+    polygon, box = [str(warning.message) for warning in caught]
+    assert "polygons without x and y of three points or more are left out: 1, the first is" in polygon
+    assert "b.txt, line 3" in box
+
+
+@pytest.mark.parametrize("names", ["[no, 1]", "{0: no, 1: 1}", "{'0': no, \"1\": '1'}", "\n- no\n- 1", "{1: 1, 0: no}"])
+def test_names_stay_what_the_file_says(folder, names):
+    for mark in ("", "\ufeff"):
+        (folder / "data.yaml").write_text(f"{mark}train: images/train\nnames: {names}\n", encoding="utf-8")
+        assert read_yolo(folder).category_names == {0: "no", 1: "1"}
+
+
+def test_a_number_of_classes_gives_them_names(folder):
+    (folder / "data.yaml").write_text("train: images/train\nnc: 2\n")
+    assert read_yolo(folder).category_names == {0: "class_0", 1: "class_1"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "path: {root}\ntrain: images/train",
+        "train: {root}/images/train",
+        "train: .\\images\\train",
+        "path: .\ntrain: list.txt",
+        "train: [list.txt]",
+    ],
+)
+def test_folders_are_found_as_they_are_written(folder, config):
+    (folder / "list.txt").write_bytes(b"./images/train/a.png\r\n\r\nimages\\train\\deep\\b.png\r\n")
+    (folder / "data.yaml").write_text(config.format(root=folder) + "\nnames: [kite, dog]\n")
+    first, second = read_yolo(folder).images
+    assert (first.content.name, second.content.name) == ("a.png", "b.png")
+    assert len(second.annotations) == 1
+
+
+def test_a_dataset_that_was_moved_is_read_beside_its_file(folder):
+    (folder / "data.yaml").write_text("path: /content/dataset\ntrain: images/train\nnames: [kite, dog]\n")
+    with pytest.warns(UserWarning, match="its path '/content/dataset' is no folder; the split is looked for beside"):
+        assert len(read_yolo(folder).images[1].annotations) == 1
+
+
+def test_labels_may_lie_beside_the_images(tmp_path):
+    (tmp_path / "train").mkdir()
+    Image.fromarray(make_photo(60, 80)[0]).save(tmp_path / "train" / "a.png")
+    (tmp_path / "train" / "a.txt").write_text(SQUARE)
+    (tmp_path / "data.yaml").write_text("train: train\nnames: [kite, dog]\n")
+    assert len(read_yolo(tmp_path).images[0].annotations) == 1
+
+
+def test_labels_lie_where_yolos_tools_look():
+    assert yolo_label_path(Path("images/a/images/b/c.d.png")) == Path("images/a/labels/b/c.d.txt")
+    assert yolo_label_path(Path("a/b.png")) == Path("a/b.txt")
