@@ -273,8 +273,9 @@ def compose(
     try:
         compose_files(cutout, mask, background, output, harmonizer, options, mask_output=mask_out, warn=_warn)
     except NothingPastedError as error:
-        reason = f"nothing of it lies in the photo; is --position within {error.size}?"
-        raise InputError(f"{cutout}: {reason}") from error
+        width, height = error.size
+        outside = f"nothing of it lies in the photo of {width} x {height} pixels; move it with --position"
+        raise InputError(f"{cutout}: {error.reason or outside}") from error
 
 
 def _range(low: float, high: float) -> str:
@@ -626,7 +627,8 @@ def _numbers(text: str, option: str, kind: type[Number]) -> tuple[Number, Number
     try:
         first, second = (kind(part) for part in text.split(","))
     except ValueError as error:
-        raise InputError(f"{option} is {text!r}; expected two numbers with a comma between them") from error
+        numbers = "two whole numbers" if kind is int else "two numbers"
+        raise InputError(f"{option} is {text!r}; expected {numbers} with a comma between them") from error
     return first, second
 
 

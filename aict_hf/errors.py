@@ -31,17 +31,20 @@ class TooLargeError(InputError):
 
 
 class NothingPastedError(InputError):
-    """A foreground that lies outside the background it was pasted onto.
+    """A foreground of which nothing shows on the background it was pasted onto.
 
     Attributes:
         size: the background's width and height in pixels.
+        reason: the option that leaves nothing of the foreground; None if it lies outside the background.
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__(size)
-        self.size = size
+    def __init__(self, size: tuple[int, int], reason: str | None = None) -> None:
+        super().__init__(size, reason)
+        self.size, self.reason = size, reason
 
     def __str__(self) -> str:
+        if self.reason is not None:
+            return self.reason
         return f"the foreground lies outside the background of {self.size[0]} x {self.size[1]} pixels; move it"
 
 

@@ -348,7 +348,7 @@ def test_augment_writes_a_dataset_and_goes_on(files, run):
 
 def test_augment_refuses_bad_input_in_one_line(files, run):
     for arguments, words in (
-        (("photo.png", "out", "--objects", "3"), "--objects is '3'; expected two numbers"),
+        (("photo.png", "out", "--objects", "3"), "--objects is '3'; expected two whole numbers"),
         (("nowhere", "out"), "nowhere: no such file or folder"),
     ):
         code, err, _ = run("augment", *arguments)

@@ -8,6 +8,7 @@ from aict_hf.errors import InputError, NothingPastedError, TooLargeError, Unpair
 ERRORS = [
     TooLargeError(Path("a.png"), (30, 20), 0.5),
     NothingPastedError((30, 20)),
+    NothingPastedError((30, 20), "a feather of 9 pixels"),
     UnpairedError(Path("a.png"), "has no mask"),
 ]
 
@@ -21,9 +22,10 @@ def test_errors_with_fields_are_input_errors_and_survive_pickling(error):
 
 
 def test_messages_name_the_fields():
-    large, missed, unpaired = map(str, ERRORS)
+    large, missed, feathered, unpaired = map(str, ERRORS)
     assert large.startswith("a.png: has 30 x 20 pixels, over the limit of 0.5 megapixels; ")
     assert "30 x 20" in missed
+    assert feathered == "a feather of 9 pixels"
     assert unpaired == "a.png: has no mask"
 
 

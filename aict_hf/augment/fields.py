@@ -88,7 +88,7 @@ def read_annotation(annotation: Mapping[str, Any], left_out: LeftOut, where: str
     segmentation, strays = _segmentation(annotation.get("segmentation"))
     for _ in range(strays):
         left_out.add(STRAY_POLYGON, where)
-    if segmentation or strays:
+    if annotation.get("segmentation") is not None:
         read["segmentation"] = segmentation
     box = _box(annotation.get("bbox"))
     if "bbox" in annotation:

@@ -28,7 +28,7 @@ def compose_files(
     mask_output: Path | None = None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> None:
-    """Paste a cut-out into a photo and harmonize it. The result keeps the photo's compression and metadata.
+    """Paste a cut-out into a photo and harmonize it. The result keeps the photo's compression, metadata and alpha.
 
     Args:
         cutout: the file to paste.
@@ -40,7 +40,7 @@ def compose_files(
         mask_output: a file for the mask of what was pasted.
         warn: called with one line for each surprise that is no failure.
     Raises:
-        NothingPastedError: if nothing of the cut-out lies in the photo.
+        NothingPastedError: if nothing of the cut-out shows in the photo.
         InputError: if a file cannot be read or written, an output is an input, or an option is out of range.
     """
     options = options or ComposeOptions()
@@ -52,6 +52,11 @@ def compose_files(
     pasted = read_image(cutout, max_megapixels=options.max_megapixels)
     alpha = None if mask is None else read_image(mask, max_megapixels=options.max_megapixels).pixels
     photo = read_image(background, max_megapixels=options.max_megapixels)
+    if alpha is not None and ImageFile(alpha).size != pasted.size:
+        (width, height), expected = ImageFile(alpha).size, pasted.size
+        raise InputError(
+            f"{mask}: is {width} x {height} pixels, {cutout} is {expected[0]} x {expected[1]}; resize the mask to it"
+        )
     try:
         composite, foreground = paste_photo(
             pasted,

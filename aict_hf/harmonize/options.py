@@ -1,5 +1,6 @@
 """Options of harmonizing and composing files, shared by the command line, the local engine and Ray."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class ComposeOptions:
         strength: share of the colour change to apply, 0 to 1.
         max_megapixels: refuse larger images.
     Raises:
-        InputError: if the strength is out of range.
+        InputError: if a value is out of range.
     """
 
     position: tuple[float, float] | None = None
@@ -71,6 +72,16 @@ class ComposeOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise InputError(f"strength is {self.strength}; expected a share from 0 to 1")
+        if self.position is not None and not (len(self.position) == 2 and all(map(math.isfinite, self.position))):
+            raise InputError(f"position is {self.position}; expected finite x and y in pixels of the background")
+        if not 0 < self.scale < math.inf:
+            raise InputError(f"scale is {self.scale}; expected a finite number above 0")
+        if not math.isfinite(self.rotation):
+            raise InputError(f"rotation is {self.rotation}; expected degrees, a finite number")
+        if not 0 <= self.feather < math.inf:
+            raise InputError(f"feather is {self.feather}; expected a width in pixels, 0 or more")
+        if not self.max_megapixels >= 0:
+            raise InputError(f"max_megapixels is {self.max_megapixels}; expected 0 or more")
 
 
 __all__ = ["ComposeOptions", "HarmonizeOptions"]

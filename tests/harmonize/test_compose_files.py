@@ -45,6 +45,12 @@ def test_bad_input_is_refused_and_writes_nothing(files):
         compose_files(files / "photo.png", None, files / "photo.png", files / "out.png", None)
     with pytest.raises(InputError, match="scale is 0; expected"):
         compose_files(*inputs, files / "out.png", None, ComposeOptions(scale=0))
+    Image.new("L", (9, 9)).save(files / "small.png")
+    with pytest.raises(InputError, match=r"small.png: is 9 x 9 pixels, .*cutout.png is 56 x 40; resize the mask"):
+        compose_files(files / "cutout.png", files / "small.png", files / "photo.png", files / "out.png", None)
+    Image.new("L", (56, 40), 3).save(files / "dark.png")
+    with pytest.raises(InputError, match=r"dark.png: the mask marks nothing to paste"):
+        compose_files(files / "cutout.png", files / "dark.png", files / "photo.png", files / "out.png", None)
     with pytest.raises(InputError, match="strength is 2; expected a share from 0 to 1"):
         ComposeOptions(strength=2)
     assert not (files / "out.png").exists()
