@@ -260,7 +260,7 @@ def compose(
     if output is None:
         raise InputError("--output is missing; say where to write with -o")
     options = ComposeOptions(
-        position=_numbers(position, "--position", float) if position else None,
+        position=_numbers(position, "--position", float) if position is not None else None,
         scale=scale,
         rotation=rotation,
         flip=flip,

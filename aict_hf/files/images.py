@@ -104,6 +104,8 @@ def read_image(
         (56, 40)
     """
     path = Path(path)
+    if content is None and path.is_dir():
+        raise InputError(f"{path}: is not an image but a folder; give a file")
     try:
         if (path.stat().st_size if content is None else len(content)) == 0:
             raise InputError(f"{path}: is empty; expected an image")
