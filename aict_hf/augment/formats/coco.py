@@ -56,7 +56,10 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
         if annotation.get("category_id") is None:
             left_out.add(NO_CATEGORY, place)
             continue
-        ids = {"image_id": (of_image, image_ids), "category_id": (categories, category_ids)}
+        ids: dict[str, tuple[Mapping[Any, Any], Mapping[Any, Any]]] = {
+            "image_id": (of_image, image_ids),
+            "category_id": (categories, category_ids),
+        }
         for field, (known, numbered) in ids.items():
             value = annotation.get(field)
             found = value if isinstance(value, Hashable) and value in known else numbered.get(whole_number(value))
@@ -83,9 +86,9 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
             width, height = upright_size(file) or (0, 0)
         size = {"width": width, "height": height} if width and height else {}
         kept = {field: value for field, value in record.items() if field not in ("width", "height")}
-        for annotation in of_image[key] if size else ():
-            if _looks_like_corners(annotation.get("bbox"), width, height):
-                left_out.add(CORNERS, f"annotation {annotation['id']!r}, {annotation['bbox']}")
+        for one in of_image[key] if size else ():
+            if _looks_like_corners(one.get("bbox"), width, height):
+                left_out.add(CORNERS, f"annotation {one['id']!r}, {one['bbox']}")
         read_images.append(AnnotatedImage(name, file, of_image[key], {**kept, "file_name": name, **size}))
     if not read_images:
         raise InputError(f"{path}: has no images")

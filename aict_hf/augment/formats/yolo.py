@@ -261,8 +261,9 @@ def _read_labels(
         if not line.strip():
             continue
         category, *values = line.split()
-        key, numbers = whole_number(category), [to_number(value) for value in values]
-        if key is None or None in numbers:
+        key = whole_number(category)
+        numbers = [read for read in map(to_number, values) if read is not None]
+        if key is None or len(numbers) < len(values):
             raise InputError(f"{path}: line {number} is not a class and numbers: {line.strip()[:60]!r}")
         if len(numbers) % 2 or not numbers:
             raise InputError(
