@@ -502,7 +502,9 @@ class _Blocks(Dataset):
 def _open_source(job: AugmentJob) -> tuple[AnnotatedDataset, DatasetFormat]:
     """Read the dataset; return it with its format."""
     path = Path(job.source)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
+        if job.split != AugmentJob.split:
+            raise InputError(f"{path}: a COCO file has no splits (split is {job.split!r}); give the file of the split")
         return read_coco(path, job.images), "coco"
     if job.images is not None:
         raise InputError(f"{path}: a folder of images goes with a COCO JSON file; leave the folder out")
@@ -510,6 +512,8 @@ def _open_source(job: AugmentJob) -> tuple[AnnotatedDataset, DatasetFormat]:
         return read_yolo(path, job.split), "yolo"
     if not path.exists() and job.source.count("/") != 1:  # not a dataset's name on the Hub either
         raise InputError(f"{path}: no such file or folder; expected a COCO JSON file, a YOLO or a `datasets` folder")
+    if path.is_file() and path.suffix != ".parquet":
+        raise InputError(f"{path}: is no dataset; expected a COCO JSON file, a YOLO or a `datasets` folder")
     is_parquet = path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("[!.]*.parquet")))
     return read_hf(path, job.split), "parquet" if is_parquet or not path.exists() else "imagefolder"
 
@@ -517,21 +521,24 @@ def _open_source(job: AugmentJob) -> tuple[AnnotatedDataset, DatasetFormat]:
 def _open_cutouts(job: AugmentJob, dataset: AnnotatedDataset) -> CutoutBank:
     """Collect the cut-outs of a job; without any, the objects of its own dataset."""
     paths = [Path(name) for name in job.cutouts]
-    annotated = any(path.suffix == ".json" for path in paths)
+    annotated = any(path.suffix.lower() == ".json" for path in paths)
     if job.category is not None and (annotated or not paths):
         raise InputError("category names cut-outs from folders and pools; annotated objects have categories")
     if job.cutout_images is not None and not annotated:
         raise InputError("the folder of the cut-outs' images goes with a COCO JSON file of them; leave it out")
-    if not paths:
-        return CutoutBank.from_dataset(dataset)
-    if annotated:
-        if len(paths) > 1:
-            raise InputError("cut-outs from a COCO file cannot be mixed with others; give only the file")
-        return CutoutBank.from_dataset(read_coco(paths[0], job.cutout_images))
+    if annotated and len(paths) > 1:
+        raise InputError("cut-outs from a COCO file cannot be mixed with others; give only the file")
+    if annotated or not paths:
+        objects = read_coco(paths[0], job.cutout_images) if annotated else dataset
+        try:
+            return CutoutBank.from_dataset(objects)
+        except InputError as error:
+            raise InputError(f"{paths[0] if annotated else job.source}: {error}") from error
     sources = []
     for path in paths:
         if not path.is_dir():
-            raise InputError(f"{path}: is neither a folder of cut-outs nor a COCO JSON file")
+            missing = "" if path.exists() else "; it does not exist"
+            raise InputError(f"{path}: is neither a folder of cut-outs nor a COCO JSON file{missing}")
         if (path / "metadata.csv").is_file():
             sources += CutoutBank.from_pool([path], category=job.category).sources
         else:

@@ -294,7 +294,7 @@ def test_cut_outs_are_pasted_into_datasets_of_boxes(job, tmp_path, format_name):
     if format_name == "yolo":
         labels = [path.read_text().splitlines() for path in (tmp_path / "out" / "labels").rglob("*.txt")]
         assert {len(line.split()) for lines in labels for line in lines} == {5}
-    with pytest.raises(InputError, match="have only a box, and cannot be cut out"):
+    with pytest.raises(InputError, match=r"annotations.json: no object of .* have only a box, and cannot be cut out"):
         augment_files(naive(job, cutouts=(), output=str(tmp_path / "own")))
 
 
@@ -519,10 +519,12 @@ def test_nothing_is_written_outside_the_folder(job, tmp_path, name):
     ("change", "words"),
     [
         ({"source": "nothing"}, "nothing: no such file or folder"),
+        ({"source": __file__}, "test_augment_files.py: is no dataset; expected a COCO JSON file"),
+        ({"split": "val"}, "a COCO file has no splits .split is 'val'.; give the file of the split"),
         ({"images": "x"}, "0.jpg: no such file, but"),
         ({"format": "voc"}, "format is voc; expected one of coco, yolo"),
         ({"copies": 0}, "must be 1 or more"),
-        ({"cutouts": ("nothing",)}, "nothing: is neither a folder of cut-outs"),
+        ({"cutouts": ("nothing",)}, "nothing: is neither a folder of cut-outs nor a COCO JSON file; it does not exist"),
         ({"cutouts": ("a.json", "b")}, "cannot be mixed with others"),
         ({"cutouts": (), "category": "dog"}, "annotated objects have categories"),
         ({"cutout_images": "x"}, "goes with a COCO JSON file"),
