@@ -11,8 +11,8 @@ from ..compose.photos import paste_photo
 from ..errors import InputError
 from ..files.images import ImageFile, read_image, what_is_lost, write_image
 from ..model.foreground_mask import mask_surprises
-from ..model.image_processing_aict import OpenedPhoto, mask_tensor, rgb_tensor
-from .files import Job, check_output
+from ..model.image_processing_aict import OpenedPhoto, is_painted_mask, mask_tensor, rgb_tensor
+from .files import PAINTED, Job, check_output
 from .harmonizer import Harmonizer
 from .options import ComposeOptions
 
@@ -83,7 +83,7 @@ def compose_files(
     if mask_output is not None:
         write_image(mask_output, ImageFile(Image.fromarray(foreground)))
     if alpha is not None:
-        for surprise in mask_surprises(mask_tensor(alpha)):
+        for surprise in [*mask_surprises(mask_tensor(alpha)), *([PAINTED] if is_painted_mask(alpha) else [])]:
             warn(f"{mask}: {surprise}")
 
 

@@ -23,12 +23,14 @@ from ..files.images import (
     write_image,
 )
 from ..files.photo_folders import FoundPhotos, find_photos, is_inside, pair_masks
-from ..model.image_processing_aict import OpenedPhoto, open_photo
+from ..model.image_processing_aict import OpenedPhoto, is_painted_mask, open_photo
 from ..model.levels import to_unit
 from .harmonizer import Harmonizer, PhotoLUTs
 from .large_tiff import harmonize_large_tiff, is_large_tiff
 from .options import HarmonizeOptions
 from .run_record import Job, RunRecord, unfinished
+
+PAINTED = "the mask is in one colour on black; the foreground is where that colour is"
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def harmonize_files(
     record = None if options.output_folder is None else RunRecord(options.output_folder, harmonizer, options, warn)
     todo = unfinished(jobs, options, record, warn)
     report = Report(skipped=len(jobs) - len(todo))
-    lost: dict[str, list[Path]] = {}  # composites by what their results lack
+    notes: dict[str, list[Path]] = {}  # files by what is said of them once, at the end
     with tqdm(total=len(todo), unit="image", disable=not progress or len(jobs) == 1) as bar:
         for start in range(0, len(todo), options.batch_size):
             batch = []
@@ -206,7 +208,7 @@ def harmonize_files(
                             _warn_of_no_foreground(job, warn)
                         facts = large._asdict()
                         if not_kept := facts.pop("not_kept"):
-                            lost.setdefault(", ".join(not_kept), []).append(job.composite)
+                            notes.setdefault(_not_kept(not_kept), []).append(job.composite)
                         report.add(job, **facts, seconds=time.perf_counter() - began)
                         if record is not None:
                             record.finish(job)
@@ -227,7 +229,9 @@ def harmonize_files(
                     report.fail(read.job, error)
                 else:
                     if read.job.output is not None and (not_kept := what_is_lost(read.job.output, read.file)):
-                        lost.setdefault(", ".join(not_kept), []).append(read.job.composite)
+                        notes.setdefault(_not_kept(not_kept), []).append(read.job.composite)
+                    if read.job.mask is not None and read.is_painted:
+                        notes.setdefault(PAINTED, []).append(read.job.mask)
                     report.add(
                         read.job,
                         width=read.file.size[0],
@@ -241,9 +245,9 @@ def harmonize_files(
                     if record is not None:
                         record.finish(read.job)
                 bar.update()
-    for words, composites in lost.items():
-        others = f" and {len(composites) - 1} more" if len(composites) > 1 else ""
-        warn(f"{composites[0]}{others}: not kept in the result: {words}")
+    for words, files in notes.items():
+        others = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        warn(f"{files[0]}{others}: {words}")
     return report
 
 
@@ -322,11 +326,17 @@ def _may_have_alpha(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Read:
-    """A job with its decoded files; `seconds` is how long decoding took."""
+    """A job with its decoded files.
+
+    Attributes:
+        is_painted: the mask's foreground is where its one colour is.
+        seconds: how long decoding took.
+    """
 
     job: Job
     file: ImageFile
     photo: OpenedPhoto
+    is_painted: bool
     seconds: float
 
 
@@ -344,7 +354,8 @@ def _read(job: Job, options: HarmonizeOptions, warn: Callable[[str], None]) -> _
         photo = photo.inverted()
     if not photo.mask.any():
         _warn_of_no_foreground(job, warn)
-    return _Read(job, file, photo, time.perf_counter() - began)
+    is_painted = foreground is not None and is_painted_mask(foreground)
+    return _Read(job, file, photo, is_painted, time.perf_counter() - began)
 
 
 def _predict(batch: Sequence[_Read], harmonizer: Harmonizer) -> list[PhotoLUTs | Exception]:
@@ -382,6 +393,10 @@ def _surprises(read: _Read) -> list[str]:
         reason = f"{job.composite} is turned upright by its EXIF orientation {turn}"
         found.append(f"the mask is taken to be made of the upright photo; {reason}")
     return found
+
+
+def _not_kept(names: Sequence[str]) -> str:
+    return f"not kept in the result: {', '.join(names)}"
 
 
 def _warn_of_no_foreground(job: Job, warn: Callable[[str], None]) -> None:

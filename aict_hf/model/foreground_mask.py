@@ -57,6 +57,19 @@ def read_mask(channels: Tensor) -> Tensor:
     return mask
 
 
+def is_painted(channels: Tensor) -> bool:
+    """Whether `read_mask` takes the one colour of a mask for its foreground, instead of reading gray levels or alpha.
+
+    Args:
+        channels: as for `read_mask`, a mask that it does not refuse.
+    """
+    if channels.shape[0] < 3 or (channels.shape[0] == 4 and channels[-1].min() < FULL_SCALE.get(channels.dtype, 1.0)):
+        return False
+    colors = channels[:3]
+    same = torch.equal(colors[0], colors[1]) and torch.equal(colors[0], colors[2])
+    return not same and not _is_gray(colors if colors.dtype != torch.uint16 else to_unit(colors))
+
+
 def check_highest_level(highest: float, white: float) -> None:
     """Refuse a mask that holds numbers instead of strengths.
 
@@ -160,4 +173,4 @@ def _one_color_on_black(colors: Tensor) -> Tensor:
     return share.clamp(0, 1)[None]
 
 
-__all__ = ["check_highest_level", "luminance", "mask_surprises", "read_mask"]
+__all__ = ["check_highest_level", "is_painted", "luminance", "mask_surprises", "read_mask"]

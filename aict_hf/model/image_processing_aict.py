@@ -19,7 +19,7 @@ from transformers.image_processing_base import ImageProcessingMixin  # noqa: F40
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
 from .color_difference import ciede2000, rgb_to_lab
-from .foreground_mask import luminance, mask_surprises, read_mask
+from .foreground_mask import is_painted, luminance, mask_surprises, read_mask
 from .levels import FULL_SCALE, to_unit
 from .lut import apply_luts
 from .lut_reference import sample_luts
@@ -525,6 +525,11 @@ def mask_tensor(mask: Any, *, input_data_format: str | None = None) -> Tensor:
     return read_mask(_channels(mask, "mask", input_data_format))
 
 
+def is_painted_mask(mask: Any) -> bool:
+    """Whether a mask, as for `mask_tensor`, is foreground where its one colour is, instead of where it is white."""
+    return is_painted(_channels(mask, "mask", None))
+
+
 def _size_dict(size: dict[str, int] | int) -> dict[str, int]:
     sides = {"height": size, "width": size} if isinstance(size, int) else dict(size)
     if set(sides) != {"height", "width"} or not all(isinstance(side, int) and side > 0 for side in sides.values()):
@@ -641,6 +646,7 @@ __all__ = [
     "AICTImageProcessor",
     "ImageLike",
     "OpenedPhoto",
+    "is_painted_mask",
     "is_several",
     "mask_tensor",
     "open_image",

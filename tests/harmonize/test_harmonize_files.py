@@ -289,6 +289,22 @@ def test_what_results_lack_is_said_once(folders, harmonizer):
     assert warnings == [f"{jobs[0].composite} and 2 more: not kept in the result: the gain map (HDR)"]
 
 
+def test_masks_in_one_colour_are_as_white_ones_and_said_once(folders, harmonizer):
+    jobs, _ = find_jobs(*folders)
+    assert harmonize_files(jobs, harmonizer).written == 3
+    white = [np.asarray(Image.open(job.output)).astype(int) for job in jobs]
+    for job in jobs:
+        mask = np.asarray(Image.open(job.mask))
+        Image.fromarray((mask[..., None] / 255 * [255, 0, 0]).astype(np.uint8)).save(job.mask)
+    said = []
+    assert harmonize_files(jobs, harmonizer, warn=said.append).written == 3
+    for job, expected in zip(jobs[:2], white, strict=False):  # the third mask is a JPEG, whose colours change at edges
+        assert np.abs(np.asarray(Image.open(job.output)) - expected).max() <= 1
+    assert said == [
+        f"{jobs[0].mask} and 2 more: the mask is in one colour on black; the foreground is where that colour is"
+    ]
+
+
 def test_masks_that_mean_something_else_are_said_or_refused(tmp_path, harmonizer):
     photo, mask = make_photo()
     exif = Image.Exif()
