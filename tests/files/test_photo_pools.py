@@ -1,18 +1,9 @@
 import numpy as np
 import pytest
-from conftest import make_photo, write_pool
+from conftest import make_photo
 
 from aict_hf.errors import InputError
 from aict_hf.files.photo_pools import load_photo, read_photo_pool
-
-
-@pytest.fixture
-def pool(tmp_path):
-    """Five photos, the first of them without a mask."""
-    folder = write_pool(tmp_path, 5)
-    metadata = (folder / "metadata.csv").read_text()
-    (folder / "metadata.csv").write_text(metadata.replace("0.png,0_mask.png", "0.png,"))
-    return folder
 
 
 def test_pools_are_read_by_their_metadata(pool):
