@@ -22,11 +22,20 @@ if not torch.cuda.is_available():
 
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, Harmonizer
 
+LONG = {
+    "test_augment_files",
+    "test_cli",
+    "test_graphs",
+    "test_lut_triton",
+    "test_pipeline_aict",
+    "test_space",
+    "test_train",
+}
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name != "test_train.py")  # the longest first, not alone at the end
+    items.sort(key=lambda item: item.path.stem not in LONG)  # first, so that none of them runs alone at the end
     if torch.cuda.is_available():
         return
     for item in items:
