@@ -48,6 +48,24 @@ class NothingPastedError(InputError):
         return f"the foreground lies outside the background of {self.size[0]} x {self.size[1]} pixels; move it"
 
 
+class NoMasksError(InputError):
+    """A folder of composites with neither masks nor alpha channels.
+
+    Attributes:
+        folder: the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder}: holds images without alpha channel; give the folder of its masks with --masks, or put "
+            "each mask beside its image, as photo_mask.png beside photo.jpg"
+        )
+
+
 class UnpairedError(InputError):
     """A composite of a folder that cannot be harmonized for its name.
 
@@ -69,4 +87,4 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-__all__ = ["InputError", "NothingPastedError", "TooLargeError", "UnpairedError", "one_line"]
+__all__ = ["InputError", "NoMasksError", "NothingPastedError", "TooLargeError", "UnpairedError", "one_line"]
