@@ -78,7 +78,7 @@ def build() -> gr.Blocks:
 @visitors_errors
 def harmonize(
     composite: FileData,
-    mask: FileData | None = None,
+    mask: FileData = None,  # type: ignore[assignment]  # Gradio's MCP takes no addresses for `FileData | None`
     strength: float = 1.0,
     invert_mask: bool = False,
     format: str = "png",
@@ -106,7 +106,7 @@ def harmonize(
 def compose(
     cutout: FileData,
     background: FileData,
-    mask: FileData | None = None,
+    mask: FileData = None,  # type: ignore[assignment]  # Gradio's MCP takes no addresses for `FileData | None`
     x: float = 50.0,
     y: float = 50.0,
     size: float = 50.0,
