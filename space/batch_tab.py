@@ -131,8 +131,9 @@ def gather(composites: list[str], masks: list[str], folder: Path) -> list[str]:
     """Put uploads and the contents of zips into `folder / "composites"` and `folder / "masks"`.
 
     Images in a zip's own folders "composites" and "masks" go to the folders of these names. Other folders of zips are
-    kept, but for those that all images of a side have in common. They do not count if only one side has any, and its
-    names are unique without them.
+    kept, but for those that all images have in common. If composites and masks share no folder, those that all images
+    of one side have in common are dropped. Folders do not count if only one side has any, and its names are unique
+    without them.
 
     Returns:
         what was left out, one line for each zip and one for single files.
@@ -165,19 +166,25 @@ def gather(composites: list[str], masks: list[str], folder: Path) -> list[str]:
     for name, given_side, found in arrived:
         if found.left_out:
             notes.append(f"{name}: left out {found.left_out}.")
-        sorted_in = [(*side_and_place(found.relative(path)), path) for path in found.files]
+        placed = [(*side_and_place(found.relative(path)), path) for path in found.files]
+        has_both = {marked for marked, _, _ in placed} >= {*SIDES}
         elsewhere = 0
-        for side, place, path in sorted_in:
-            if side is None and {other for other, _, _ in sorted_in} >= {*SIDES}:
+        for marked, place, path in placed:
+            if marked is None and has_both:
                 elsewhere += 1
-                continue
-            sides[side or given_side].append((place, path))
+            else:
+                sides[marked or given_side].append((place, path))
         if elsewhere:
             notes.append(f"{name}: left out {elsewhere} outside of its folders of composites and masks.")
     if not sides["composites"]:
         held = "There are masks, but no composites." if sides["masks"] else "There are no images among the uploads."
         raise InputError(" ".join([held, *notes]))
-    places = {side: _without_common_folders([place for place, _ in images]) for side, images in sides.items()}
+    places = {side: [place for place, _ in images] for side, images in sides.items()}
+    folders = [{name_key(str(place.parent)) for place in within} for within in places.values()]
+    everywhere = [place for within in places.values() for place in within]
+    for side, within in places.items():
+        common = _common_folder(everywhere if folders[0] & folders[1] else within)
+        places[side] = [place.relative_to(common) for place in within]
     for this, other in (("composites", "masks"), ("masks", "composites")):
         stems = [name_key(place.stem) for place in places[this]]
         if places[other] and all(len(place.parts) == 1 for place in places[other]) and len({*stems}) == len(stems):
@@ -236,9 +243,8 @@ def side_and_place(relative: PurePath) -> tuple[str | None, PurePath]:
     return None, relative
 
 
-def _without_common_folders(places: list[PurePath]) -> list[PurePath]:
-    common = os.path.commonpath([place.parent for place in places]) if places else ""
-    return [place.relative_to(common) for place in places]
+def _common_folder(places: list[PurePath]) -> str:
+    return os.path.commonpath([place.parent for place in places]) if places else ""
 
 
 def _same(first: Path, second: Path) -> bool:

@@ -484,6 +484,8 @@ CLUTTER = ["__MACOSX/a/._a.jpg", "a/._a.jpg", "a/.DS_Store", "a/Thumbs.db", "a/@
             [["1/a.png", "2/a.png"]],
             {"1/a.jpg": "1/a.png", "2/a.jpg": "2/a.png"},
         ),
+        ([["1/a.jpg"]], [["1/a.png", "2/a.png"]], {"1/a.jpg": "1/a.png"}),
+        ([["set/a.jpg"]], [["set/a.png"]], {"a.jpg": "a.png"}),
         ([["1/a.jpg", "2/b.jpg"]], ["a.png", "b.png"], {"a.jpg": "a.png", "b.jpg": "b.png"}),
         ([["1/a.jpg", "2/a.jpg"]], ["a.png"], {}),
         ([["1/a.jpg", "2/b.jpg"]], [["2/a.png", "1/b.png"]], {}),
