@@ -53,7 +53,7 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...", show_default="cuda if available")]
 EngineOption = Annotated[
-    Engine, typer.Option(help="Where the work is done. Ray also runs on a cluster (an extra: aict_hf[augment,ray]).")
+    Engine, typer.Option(help="Where the work is done. Ray also runs on a cluster (an extra: aict_hf\\[augment,ray]).")
 ]
 GpusOption = Annotated[float, typer.Option(min=0, help="With Ray: share of a GPU for each worker.")]
 NaiveOption = Annotated[bool, typer.Option("--naive", help="Paste without harmonizing, as a baseline.")]

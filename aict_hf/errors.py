@@ -31,11 +31,11 @@ class TooLargeError(InputError):
 
 
 class NothingPastedError(InputError):
-    """A foreground of which nothing shows on the background it was pasted onto.
+    """A cut-out of which nothing shows on the background it was pasted onto.
 
     Attributes:
         size: the background's width and height in pixels.
-        reason: the option that leaves nothing of the foreground; None if it lies outside the background.
+        reason: the option that leaves nothing of the cut-out; None if it lies outside the background.
     """
 
     def __init__(self, size: tuple[int, int], reason: str | None = None) -> None:
@@ -45,7 +45,25 @@ class NothingPastedError(InputError):
     def __str__(self) -> str:
         if self.reason is not None:
             return self.reason
-        return f"the foreground lies outside the background of {self.size[0]} x {self.size[1]} pixels; move it"
+        return f"the cut-out lies outside the background of {self.size[0]} x {self.size[1]} pixels; move it"
+
+
+class NoMasksError(InputError):
+    """A folder of composites with neither masks nor alpha channels.
+
+    Attributes:
+        folder: the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder}: holds images without alpha channel; give the folder of its masks with --masks, or put "
+            "each mask beside its image, as photo_mask.png beside photo.jpg"
+        )
 
 
 class UnpairedError(InputError):
@@ -69,4 +87,4 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-__all__ = ["InputError", "NothingPastedError", "TooLargeError", "UnpairedError", "one_line"]
+__all__ = ["InputError", "NoMasksError", "NothingPastedError", "TooLargeError", "UnpairedError", "one_line"]

@@ -19,21 +19,18 @@ import gradio as gr
 import harmonize_tab
 import inside_tab
 from gradio import FileData
-from harmonizer import harmonizer, open_with_mask, predict, recolored
-from PIL import Image
+from harmonizer import harmonizer, open_uploads, predict, recolored
 from uploads import (
+    FORMAT_WORDS,
     LIFETIME,
     MAX_FILE_MB,
     MAX_MEGAPIXELS,
     PREVIEWS,
-    new_file,
-    read_photo,
     save_result,
     uploaded,
     visitors_errors,
+    without_folders,
 )
-
-from aict_hf.files.images import ImageFile, write_image
 
 SPACE = Path(__file__).parent
 JOBS = int(os.environ.get("AICT_SPACE_JOBS", "2"))
@@ -62,8 +59,8 @@ def build() -> gr.Blocks:
             with gr.Tab(title):
                 tab.build()
         gr.Markdown(
-            f"Photos up to {MAX_MEGAPIXELS:g} megapixels and {MAX_FILE_MB} MB, in JPEG, PNG, WebP or TIFF. Uploads and "
-            f"results are deleted after {LIFETIME // 60} minutes. The method is AICT (NeurIPS 2024), computed by "
+            f"Photos up to {MAX_MEGAPIXELS:g} megapixels and {MAX_FILE_MB} MB, in {FORMAT_WORDS}. Uploads and results "
+            f"are deleted after {LIFETIME // 60} minutes. The method is AICT (NeurIPS 2024), computed by "
             "aict_hf. Results are not always right: compare before and after, and lower the strength if needed.",
             elem_id="about",
         )
@@ -81,34 +78,35 @@ def build() -> gr.Blocks:
 @visitors_errors
 def harmonize(
     composite: FileData,
-    mask: FileData | None = None,
+    mask: FileData = None,  # type: ignore[assignment]  # Gradio's MCP takes no addresses for `FileData | None`
     strength: float = 1.0,
     invert_mask: bool = False,
     format: str = "png",
-) -> FileData:
+) -> tuple[FileData, list[str]]:
     """Fit the colours of a pasted foreground to its background, at the photo's full resolution.
 
+    Returns the harmonized photo, and notes on what the mask probably does not mean and what the result lacks.
+
     Args:
-        composite: the photo with a pasted object: JPEG, PNG, WebP or TIFF.
-        mask: the pasted object, white on black, of the same size. If left out, the alpha channel is the mask.
+        composite: the photo with a pasted object: JPEG, PNG, WebP, TIFF or alike.
+        mask: the foreground mask of the same size, white on black. If left out, the alpha channel is the mask.
         strength: share of the change to apply, 0 to 1.
         invert_mask: fit the background to the foreground instead.
         format: "png" or "jpeg". The composite's ICC profile and EXIF are kept.
     """
-    photo = read_photo(composite, "composite")
-    given = None if mask is None else read_photo(mask, "mask").pixels
-    opened, _ = open_with_mask(photo, given, invert=invert_mask)
     share, save_format = _number("strength", strength, 0, 1), _save_format(format)
-    result = recolored(photo, predict(opened), share)
-    path = save_result(result, f"{uploaded(composite, 'composite').stem}_harmonized", save_format)
-    return FileData(path=str(path), orig_name=path.name)
+    opened = open_uploads(composite, mask, invert=_flag("invert_mask", invert_mask))
+    result = recolored(opened.file, predict(opened.photo), share)
+    stem = uploaded(composite, "composite").stem
+    path, lost = save_result(result, f"{stem}_harmonized", save_format)
+    return FileData(path=str(path), orig_name=path.name), _notes(opened.notes, lost)
 
 
 @visitors_errors
 def compose(
-    foreground: FileData,
+    cutout: FileData,
     background: FileData,
-    foreground_mask: FileData | None = None,
+    mask: FileData = None,  # type: ignore[assignment]  # Gradio's MCP takes no addresses for `FileData | None`
     x: float = 50.0,
     y: float = 50.0,
     size: float = 50.0,
@@ -118,18 +116,21 @@ def compose(
     clean_edges: bool = False,
     strength: float = 1.0,
     format: str = "png",
-) -> tuple[FileData, FileData, FileData]:
-    """Paste a foreground onto a background and harmonize it. Returns the naive composite, its mask and the result.
+) -> tuple[FileData, FileData, FileData, list[str]]:
+    """Paste a cut-out into a background photo and harmonize it.
+
+    Returns the naive composite, its foreground mask, the harmonized photo, and notes on what the given mask probably
+    does not mean and what the results lack.
 
     Args:
-        foreground: a cut-out with transparency, or a photo with `foreground_mask`.
-        background: the photo to paste onto. The results have its size, ICC profile and EXIF.
-        foreground_mask: the part of the foreground to paste, white on black, of the foreground's size.
-        x: the foreground's centre, percent of the background's width from its left, -100 to 200.
-        y: the foreground's centre, percent of the background's height from its top, -100 to 200.
-        size: the foreground's longer side, percent of the background's shorter side, 0.1 to 1000.
+        cutout: a picture with transparency, or a photo with `mask`.
+        background: the photo to paste into. The results have its size, ICC profile and EXIF.
+        mask: the part of the cut-out to paste, white on black, of the cut-out's size.
+        x: the cut-out's centre, percent of the background's width from its left, -100 to 200.
+        y: the cut-out's centre, percent of the background's height from its top, -100 to 200.
+        size: the cut-out's longer side, percent of the background's shorter side, 0.1 to 1000.
         rotation: degrees, counterclockwise, -360 to 360.
-        flip: mirror the foreground left and right.
+        flip: mirror the cut-out left and right.
         feather: width of a soft edge, percent of the background's shorter side, 0 to 5.
         clean_edges: estimate the colours of soft edges, so that the old background does not show in them.
         strength: share of the harmonization to apply, 0 to 1.
@@ -138,28 +139,35 @@ def compose(
     ranges = {"x": (x, -100, 200), "y": (y, -100, 200), "size": (size, 0.1, 1000), "feather": (feather, 0, 5)}
     x, y, size, feather = (_number(name, *given) for name, given in ranges.items())
     rotation = _number("rotation", rotation, -360, 360)
-    arrangement = compose_tab.Arrangement(x, y, size, rotation, bool(flip), feather, bool(clean_edges))
-    paths = [str(uploaded(file, what)) for file, what in ((foreground, "foreground"), (background, "background"))]
-    mask = None if foreground_mask is None else str(uploaded(foreground_mask, "mask"))
+    flip, clean_edges = _flag("flip", flip), _flag("clean_edges", clean_edges)
+    arrangement = compose_tab.Arrangement(x, y, size, rotation, flip, feather, clean_edges)
     save_format, share = _save_format(format), _number("strength", strength, 0, 1)
-    composite, alpha = compose_tab.paste_pieces(compose_tab.Pieces(paths[0], mask, paths[1]), arrangement)
-    result = recolored(composite, predict(open_with_mask(composite, alpha)[0]), share)
-    mask_path = new_file("mask.png")
-    write_image(mask_path, ImageFile(Image.fromarray(alpha)))
-    written = [
-        save_result(composite, "composite", save_format),
-        mask_path,
-        save_result(result, "harmonized", save_format),
-    ]
+    paths = [str(uploaded(file, what)) for file, what in ((cutout, "cut-out"), (background, "background"))]
+    mask_path = None if mask is None else str(uploaded(mask, compose_tab.MASK))
+    pieces = compose_tab.Pieces(paths[0], mask_path, paths[1])
+    composite, alpha, notes = compose_tab.paste_pieces(pieces, arrangement)
+    opened = compose_tab.open_composite(composite, alpha, pieces)
+    result = recolored(composite, predict(opened.photo), share)
+    written, lost = compose_tab.save_all(composite, alpha, result, save_format)
     naive, pasted, harmonized = (FileData(path=str(path), orig_name=path.name) for path in written)
-    return naive, pasted, harmonized
+    return naive, pasted, harmonized, _notes(notes, opened.notes, lost)
+
+
+def _notes(*notes: list[str]) -> list[str]:
+    return [without_folders(note) for some in notes for note in some]
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float:
     """Check a number from the network, where types are not checked."""
-    if not isinstance(value, int | float) or not low <= value <= high:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
         raise ValueError(f"{name} is {value!r}; expected a number from {low:g} to {high:g}")
     return float(value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; expected true or false")
+    return value
 
 
 def _save_format(name: Any) -> str:

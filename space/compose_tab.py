@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from harmonizer import open_with_mask, predict, recolored, recolored_again
+from harmonizer import Opened, open_with_mask, predict, recolored, recolored_again
 from PIL import Image
 from uploads import (
     LIFETIME,
@@ -18,18 +18,23 @@ from uploads import (
     read_photo,
     save_result,
     shown,
+    uploaded,
     visitors_errors,
+    warn,
 )
 
 from aict_hf.compose.photos import paste_photo
-from aict_hf.errors import NothingPastedError
+from aict_hf.errors import InputError, NothingPastedError
 from aict_hf.files.images import ImageFile, write_image
+from aict_hf.harmonize.files import PAINTED, turn_surprises
 from aict_hf.harmonize.harmonizer import LUTMaps
-from aict_hf.model.image_processing_aict import mask_tensor
+from aict_hf.model.foreground_mask import mask_surprises
+from aict_hf.model.image_processing_aict import is_painted_mask, mask_tensor
 from aict_hf.model.levels import to_unit
 
 EXAMPLES = Path(__file__).parent / "examples"
 PREVIEW_SIDE = 900
+MASK = "mask of the cut-out"  # its name in messages
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,9 @@ class Arrangement:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Uploads of the Compose tab: paths, or None for those that are missing."""
+    """Uploads of the Compose tab: paths, or None for those that are missing. The mask is the cut-out's."""
 
-    foreground: str | None
+    cutout: str | None
     mask: str | None
     background: str | None
 
@@ -83,12 +88,12 @@ class Composed:
 def build() -> None:
     """Lay out the tab and connect it."""
     composed = gr.State(time_to_live=LIFETIME)
-    small = gr.State(time_to_live=LIFETIME)  # previews of foreground and background
-    gr.Markdown("The foreground is a cut-out with transparency, or a photo with a mask (object white).")
+    small = gr.State(time_to_live=LIFETIME)  # previews of cut-out and background
+    gr.Markdown("The cut-out is a picture with transparency, or a photo with a mask (object white).")
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            foreground = photo_upload(label="Foreground", elem_id="compose-foreground")
-            mask = photo_upload(label="Foreground's mask", elem_id="compose-mask")
+            cutout = photo_upload(label="Cut-out", elem_id="compose-cutout")
+            mask = photo_upload(label="Mask of the cut-out", elem_id="compose-mask")
             background = photo_upload(label="Background", elem_id="compose-background")
         with gr.Column(scale=3, min_width=320):
             placed = gr.Image(
@@ -96,7 +101,7 @@ def build() -> None:
                 format="jpeg",
                 interactive=False,
                 buttons=["fullscreen"],
-                alt_text="The arrangement: a click puts the foreground's centre there; the sliders do the same",
+                alt_text="The arrangement: a click puts the cut-out's centre there; the sliders do the same",
                 elem_id="compose-placed",
             )
             with gr.Row():
@@ -124,7 +129,7 @@ def build() -> None:
         prepare = gr.Button("Make composite, mask and result", elem_id="compose-download")
     files = gr.File(label="Composite, mask and result", file_count="multiple", interactive=False, visible=False)
 
-    pieces = [foreground, mask, background]
+    pieces = [cutout, mask, background]
     arrangement: list[Any] = [x, y, size, rotation, flip, feather, clean_edges]
     results = [slider, composed, told, files]
     gr.Examples(
@@ -159,19 +164,19 @@ def build() -> None:
 
 
 @visitors_errors
-def take_pieces(foreground: str | None, mask: str | None, background: str | None) -> tuple:
+def take_pieces(cutout: str | None, mask: str | None, background: str | None) -> tuple:
     """Small copies of the uploads so far, to arrange them quickly."""
-    return small_pieces(Pieces(foreground, mask, background))
+    return small_pieces(Pieces(cutout, mask, background))
 
 
 @visitors_errors
 def place(small: tuple | None, *arrangement: Any) -> Image.Image | None:
     """The arrangement in small. While one of cut-out and background is missing, only the other is shown."""
-    cut_out, background = small or (None, None)
-    if cut_out is None or background is None:
-        return background if background is not None else cut_out
+    cutout, background = small or (None, None)
+    if cutout is None or background is None:
+        return background if background is not None else cutout
     arranged = replace(Arrangement(*arrangement), clean_edges=False)  # too slow while arranging
-    pixels = paste_arranged(ImageFile(cut_out), None, ImageFile(background), arranged)[0].pixels
+    pixels = paste_arranged(ImageFile(cutout), None, ImageFile(background), arranged)[0].pixels
     assert isinstance(pixels, Image.Image)
     return pixels
 
@@ -185,13 +190,16 @@ def click(small: tuple | None, event: gr.SelectData) -> tuple:
 
 
 @visitors_errors
-def run(foreground: str | None, mask: str | None, background: str | None, strength: float, *arrangement: Any) -> tuple:
+def run(cutout: str | None, mask: str | None, background: str | None, strength: float, *arrangement: Any) -> tuple:
     """Paste at full size and harmonize: the slider, the state, the text, and no files yet."""
-    pieces, arranged = Pieces(foreground, mask, background), Arrangement(*arrangement)
+    pieces, arranged = Pieces(cutout, mask, background), Arrangement(*arrangement)
     started = time.perf_counter()
-    composite, alpha = paste_pieces(pieces, arranged)
+    composite, alpha, notes = paste_pieces(pieces, arranged)
     pasted = time.perf_counter() - started
-    luts = predict(open_with_mask(composite, alpha)[0])
+    opened = open_composite(composite, alpha, pieces)
+    warn("The cut-out", notes)
+    warn("The composite", opened.notes)
+    luts = predict(opened.photo)
     seen = time.perf_counter() - started - pasted
     composed = Composed(pieces, arranged, luts.maps, shown(composite, "composite"))
     pictures = (composed.before, shown(recolored(composite, luts, strength / 100), "harmonized"))
@@ -201,12 +209,12 @@ def run(foreground: str | None, mask: str | None, background: str | None, streng
 
 
 @visitors_errors
-def run_example(foreground: str, mask: None, background: str, x: float, y: float, size: float) -> tuple:
+def run_example(cutout: str, mask: None, background: str, x: float, y: float, size: float) -> tuple:
     """An example's result, and its small copies to arrange anew."""
     arranged = Arrangement(x, y, size)
-    small = small_pieces(Pieces(foreground, None, background))
+    small = small_pieces(Pieces(cutout, None, background))
     return (
-        *run(foreground, None, background, 100, *asdict(arranged).values()),
+        *run(cutout, None, background, 100, *asdict(arranged).values()),
         small,
         place(small, *asdict(arranged).values()),
     )
@@ -214,13 +222,13 @@ def run_example(foreground: str, mask: None, background: str, x: float, y: float
 
 @visitors_errors
 def change_strength(
-    composed: Composed | None, foreground: str | None, mask: str | None, background: str | None, strength: float
+    composed: Composed | None, cutout: str | None, mask: str | None, background: str | None, strength: float
 ) -> tuple:
     """Another strength, without the network. Nothing changes if the result on the page is of other uploads."""
-    if composed is None or composed.pieces != Pieces(foreground, mask, background):
+    if composed is None or composed.pieces != Pieces(cutout, mask, background):
         return gr.skip(), gr.skip(), gr.skip()
     started = time.perf_counter()
-    composite, alpha = paste_pieces(composed.pieces, composed.arrangement)
+    composite, alpha, _ = paste_pieces(composed.pieces, composed.arrangement)
     after = shown(recolored_again(composite, alpha, composed.maps, strength / 100), "harmonized")
     seconds = time.perf_counter() - started
     told = f"{composite.size[0]} x {composite.size[1]} pixels; network not needed again, {seconds:.2f} s"
@@ -230,73 +238,124 @@ def change_strength(
 @visitors_errors
 def save(
     composed: Composed | None,
-    foreground: str | None,
+    cutout: str | None,
     mask: str | None,
     background: str | None,
     strength: float,
     format: str,
 ) -> gr.File:
     """Composite, mask and result as files."""
-    if composed is None or composed.pieces != Pieces(foreground, mask, background):
+    if composed is None or composed.pieces != Pieces(cutout, mask, background):
         raise ValueError("There is no result yet: press Paste and harmonize first.")
-    composite, alpha = paste_pieces(composed.pieces, composed.arrangement)
+    composite, alpha, _ = paste_pieces(composed.pieces, composed.arrangement)
     result = recolored_again(composite, alpha, composed.maps, strength / 100)
-    mask_path = new_file("mask.png")
-    write_image(mask_path, ImageFile(Image.fromarray(alpha)))
-    paths = [save_result(composite, "composite", format), mask_path, save_result(result, "harmonized", format)]
+    paths, notes = save_all(composite, alpha, result, format)
+    warn("The results", notes)
     return gr.File([str(path) for path in paths], visible=True)
 
 
-def paste_pieces(pieces: Pieces, arrangement: Arrangement) -> tuple[ImageFile, np.ndarray]:
-    """The naive composite at the background's size with its profile and EXIF, and its mask."""
-    cut_out = read_photo(pieces.foreground, "foreground")
-    mask = None if pieces.mask is None else read_photo(pieces.mask, "foreground's mask").pixels
-    return paste_arranged(cut_out, mask, read_photo(pieces.background, "background"), arrangement)
+def save_all(composite: ImageFile, alpha: np.ndarray, result: ImageFile, format: str) -> tuple[list[Path], list[str]]:
+    """Encode composite, mask and result.
+
+    Returns:
+        their paths, and notes on what composite and result lack of the background's file.
+    """
+    mask_path = new_file("mask.png")
+    write_image(mask_path, ImageFile(Image.fromarray(alpha)))
+    composite_path, notes = save_result(composite, "composite", format)
+    return [composite_path, mask_path, save_result(result, "harmonized", format)[0]], notes
+
+
+def paste_pieces(pieces: Pieces, arrangement: Arrangement) -> tuple[ImageFile, np.ndarray, list[str]]:
+    """The naive composite at the background's size with its profile and EXIF, its mask, and notes on the given mask.
+
+    Raises:
+        ValueError: for the reasons of `read_photo` and `paste_arranged`, or if the mask's size is not the cut-out's.
+    """
+    cutout = read_photo(pieces.cutout, "cut-out")
+    given = None if pieces.mask is None else read_photo(pieces.mask, MASK)
+    background = read_photo(pieces.background, "background")
+    if given is None:
+        return *paste_arranged(cutout, None, background, arrangement), []
+    check_sizes(cutout, given)
+    composite, alpha = paste_arranged(cutout, given.pixels, background, arrangement)
+    notes = [*mask_surprises(mask_tensor(given.pixels)), *([PAINTED] if is_painted_mask(given.pixels) else [])]
+    notes += turn_surprises(uploaded(pieces.cutout, "cut-out"), uploaded(pieces.mask, MASK), cutout.size)
+    return composite, alpha, notes
+
+
+def check_sizes(cutout: ImageFile, mask: ImageFile) -> None:
+    """Check that a mask has the size of its cut-out.
+
+    Raises:
+        ValueError: with both sizes.
+    """
+    if mask.size == cutout.size:
+        return
+    sizes = f"The mask is {mask.size[0]} x {mask.size[1]}, the cut-out {cutout.size[0]} x {cutout.size[1]}"
+    if mask.size == cutout.size[::-1]:
+        reason = "photos are turned upright by their EXIF orientation, so the mask must be made of the upright photo"
+        raise ValueError(f"{sizes}: one of them is turned; {reason}.")
+    raise ValueError(f"{sizes}: they must be of one size.")
+
+
+def open_composite(composite: ImageFile, alpha: np.ndarray, pieces: Pieces) -> Opened:
+    """What was pasted, with notes on the composite. Notes on a mask that was given are those of `paste_pieces`.
+
+    Raises:
+        ValueError: if the cut-out leaves nothing of the background.
+    """
+    if alpha.min() == 255:
+        raise ValueError("The cut-out covers the whole background: make it smaller, or move it.")
+    opened = open_with_mask(composite, alpha)
+    said = [] if pieces.mask is None else mask_surprises(opened.photo.mask)
+    return opened._replace(notes=[note for note in opened.notes if note not in said])
 
 
 def paste_arranged(
-    cut_out: ImageFile, alpha: Image.Image | np.ndarray | None, background: ImageFile, arrangement: Arrangement
+    cutout: ImageFile, alpha: Image.Image | np.ndarray | None, background: ImageFile, arrangement: Arrangement
 ) -> tuple[ImageFile, np.ndarray]:
     """`paste_photo` with an arrangement's percentages turned into pixels.
 
     Raises:
-        ValueError: for the reasons of `paste_photo`.
+        ValueError: if nothing of the cut-out shows, or the cut-out or its mask cannot be used.
     """
     width, height = background.size
     shorter = min(width, height)
     try:
         return paste_photo(
-            cut_out,
+            cutout,
             alpha,
             background,
             position=(arrangement.x / 100 * width, arrangement.y / 100 * height),
-            scale=arrangement.size / 100 * shorter / max(cut_out.size),
+            scale=arrangement.size / 100 * shorter / max(cutout.size),
             rotation=arrangement.rotation,
             flip=arrangement.flip,
             feather=arrangement.feather / 100 * shorter,
             decontaminate=arrangement.clean_edges,
         )
     except NothingPastedError as error:
-        raise ValueError(
-            "The foreground does not show: move it onto the background, make it larger or feather it less."
-        ) from error
+        reason = error.reason or "it lies outside the background; move it"
+        raise ValueError(f"The cut-out does not show: {reason}.") from error
+    except InputError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"The cut-out: {error}") from error
 
 
 def small_pieces(pieces: Pieces) -> tuple[Image.Image | None, Image.Image | None]:
     """Small copies of the cut-out (RGBA) and the background (RGB); None for what is missing."""
-    cut_out = background = None
+    cutout = background = None
     if pieces.background is not None:
         background = preview(read_photo(pieces.background, "background"), PREVIEW_SIDE).convert("RGB")
-    if pieces.foreground is not None:
-        photo = read_photo(pieces.foreground, "foreground")
-        cut_out = preview(photo, PREVIEW_SIDE)
+    if pieces.cutout is not None:
+        photo = read_photo(pieces.cutout, "cut-out")
+        cutout = preview(photo, PREVIEW_SIDE)
         if pieces.mask is not None:
-            mask = read_photo(pieces.mask, "foreground's mask")
-            if mask.size != photo.size:
-                sizes = f"The mask is {mask.size[0]} x {mask.size[1]}, the foreground {photo.size[0]} x {photo.size[1]}"
-                raise ValueError(f"{sizes}: they must be of one size.")
+            mask = read_photo(pieces.mask, MASK)
+            check_sizes(photo, mask)
             levels = (to_unit(mask_tensor(mask.pixels)) * 255).round().byte()[0].numpy()
-            cut_out.putalpha(preview(ImageFile(Image.fromarray(levels)), PREVIEW_SIDE).convert("L"))
-        elif cut_out.mode != "RGBA":
-            cut_out = None  # its mask is yet to come
-    return cut_out, background
+            cutout.putalpha(preview(ImageFile(Image.fromarray(levels)), PREVIEW_SIDE).convert("L"))
+        elif cutout.mode != "RGBA":
+            cutout = None  # its mask is yet to come
+    return cutout, background

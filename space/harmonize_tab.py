@@ -7,7 +7,16 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from harmonizer import fit_in_words, open_with_mask, packed, predict, recolored, recolored_again, unpacked
+from harmonizer import (
+    fit_in_words,
+    open_uploads,
+    open_with_mask,
+    packed,
+    predict,
+    recolored,
+    recolored_again,
+    unpacked,
+)
 from PIL import Image
 from uploads import (
     LIFETIME,
@@ -19,6 +28,7 @@ from uploads import (
     shown,
     uploaded,
     visitors_errors,
+    warn,
 )
 
 from aict_hf.files.images import ImageFile
@@ -52,10 +62,10 @@ def build() -> None:
     gr.Markdown("Upload a photo with something pasted into it and say what was pasted. Drag the handle to compare.")
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            photo = photo_upload(label="Composite photo", elem_id="harmonize-photo")
+            photo = photo_upload(label="Composite", elem_id="harmonize-composite")
             source = gr.Radio([UPLOADED, PAINTED, ALPHA], value=UPLOADED, label="What was pasted?")
             with gr.Column() as mask_column:
-                mask = photo_upload(label="Mask (object white)", elem_id="harmonize-mask")
+                mask = photo_upload(label="Foreground mask (object white)", elem_id="harmonize-mask")
             painting = gr.ImageEditor(
                 label="Paint the object",
                 type="pil",
@@ -103,7 +113,7 @@ def build() -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
     # In the browser, because the server's answer might come after the result of an early press of the button.
     photo.input(None, None, [slider, told, overlay, saved], js="() => [null, '', null, null]", **private)
-    photo.input(take_photo, photo, [source, painting], trigger_mode="always_last", **private)
+    photo.input(take_composite, photo, [source, painting], trigger_mode="always_last", **private)
     source.change(show_source, source, [mask_column, painting], concurrency_id=PREVIEWS, **private)
     button.click(run, [photo, source, mask, painting, invert, strength], results, **private)
     strength.change(
@@ -115,11 +125,11 @@ def build() -> None:
 
 
 @visitors_errors
-def take_photo(file: str | None) -> tuple:
+def take_composite(file: str | None) -> tuple:
     """A new photo: its alpha channel becomes the mask's source if it has one; a small copy is made to paint on."""
     if file is None:
         return gr.skip(), None
-    small = preview(read_photo(file))
+    small = preview(read_photo(file, "composite"))
     has_alpha = small.mode == "RGBA" and np.asarray(small)[..., 3].min() < 255
     return ALPHA if has_alpha else gr.skip(), small.convert("RGB")
 
@@ -134,18 +144,20 @@ def run(
     photo_file: str | None, source: str, mask_file: str | None, painting: dict | None, invert: bool, strength: float
 ) -> tuple:
     """Harmonize the photo: the slider, the state, the text, the overlay, and no download yet."""
-    photo = read_photo(photo_file)
-    given = None
-    if source == UPLOADED:
-        given = read_photo(mask_file, "mask").pixels
-    elif source == PAINTED:
-        given = painted_mask(painting, photo.size)
-    opened, mask = open_with_mask(photo, given, invert=invert)
+    if source == PAINTED:
+        photo = read_photo(photo_file, "composite")
+        opened = open_with_mask(photo, painted_mask(painting, photo.size), invert=invert)
+    else:
+        if source == UPLOADED and photo_file:
+            uploaded(mask_file, "mask")  # otherwise the alpha channel would be taken
+        opened = open_uploads(photo_file, mask_file if source == UPLOADED else None, invert=invert)
+    warn("The composite", opened.notes)
+    photo = opened.file
     started = time.perf_counter()
-    luts = predict(opened)
+    luts = predict(opened.photo)
     seen = time.perf_counter() - started
-    stem = uploaded(photo_file, "photo").stem
-    looked = Looked(str(photo_file), packed(mask), luts.maps, shown(photo, f"{stem}_before"))
+    stem = uploaded(photo_file, "composite").stem
+    looked = Looked(str(photo_file), packed(opened.mask), luts.maps, shown(photo, f"{stem}_before"))
     started = time.perf_counter()
     result = recolored(photo, luts, strength / 100)
     colored = time.perf_counter() - started
@@ -155,7 +167,7 @@ def run(
         (looked.before, shown(result, f"{stem}_harmonized")),
         looked,
         told,
-        mask_overlay(photo, mask),
+        mask_overlay(photo, opened.mask),
         gr.DownloadButton(visible=False),
     )
 
@@ -164,7 +176,7 @@ def run(
 def run_example(photo_file: str, mask_file: str) -> tuple:
     """An example's result, and the example to paint on."""
     results = run(photo_file, UPLOADED, mask_file, None, False, 100)
-    return (*results, UPLOADED, preview(read_photo(photo_file)))
+    return (*results, UPLOADED, preview(read_photo(photo_file, "composite")))
 
 
 @visitors_errors
@@ -172,7 +184,7 @@ def change_strength(looked: Looked | None, photo_file: str | None, strength: flo
     """Another strength, without the network. Nothing changes if the result on the page is another photo's."""
     if looked is None or photo_file != looked.photo:
         return gr.skip(), gr.skip(), gr.skip()
-    photo = read_photo(looked.photo)
+    photo = read_photo(looked.photo, "composite")
     started = time.perf_counter()
     result = recolored_again(photo, unpacked(looked.mask), looked.maps, strength / 100)
     seconds = time.perf_counter() - started
@@ -186,9 +198,10 @@ def save(looked: Looked | None, photo_file: str | None, strength: float, format:
     """The result as a file of the chosen format."""
     if looked is None or photo_file != looked.photo:
         raise ValueError("There is no result yet: press Harmonize first.")
-    photo = read_photo(looked.photo)
+    photo = read_photo(looked.photo, "composite")
     result = recolored_again(photo, unpacked(looked.mask), looked.maps, strength / 100)
-    path = save_result(result, f"{Path(looked.photo).stem}_harmonized", format)
+    path, lost = save_result(result, f"{Path(looked.photo).stem}_harmonized", format)
+    warn(path.name, lost)
     return gr.DownloadButton(f"Save {path.name} ({path.stat().st_size / 2**20:.1f} MB)", str(path), visible=True)
 
 

@@ -6,17 +6,18 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import gradio as gr
 import numpy as np
 import torch
 from PIL import Image
+from uploads import read_photo, uploaded
 
 from aict_hf import Harmonizer
 from aict_hf.files.images import ImageFile
+from aict_hf.harmonize.files import PAINTED, turn_surprises
 from aict_hf.harmonize.harmonizer import LUTMaps, PhotoLUTs
-from aict_hf.model.image_processing_aict import OpenedPhoto, open_photo, rgb_tensor
+from aict_hf.model.image_processing_aict import OpenedPhoto, is_painted_mask, mask_tensor, open_photo, rgb_tensor
 from aict_hf.model.levels import to_unit
 
 Function = TypeVar("Function", bound=Callable)
@@ -45,27 +46,64 @@ def harmonizer() -> Harmonizer:
     return Harmonizer.from_pretrained(os.environ.get("AICT_MODEL") or None, device=device)
 
 
-def open_with_mask(
-    photo: ImageFile, mask: Image.Image | np.ndarray | None, *, invert: bool = False, name: str = "The photo"
-) -> tuple[OpenedPhoto, np.ndarray]:
-    """Decode a photo with the given mask or, without one, its alpha channel. Warnings call the photo `name`.
+class Opened(NamedTuple):
+    """A composite with its mask.
 
-    Returns:
-        the photo, and its mask, uint8, shape (H, W).
+    Attributes:
+        file: the decoded file.
+        photo: its tensors; the mask is uint8.
+        notes: what the mask probably does not mean, one sentence each.
+    """
+
+    file: ImageFile
+    photo: OpenedPhoto
+    notes: list[str]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask, uint8, shape (H, W)."""
+        return self.photo.mask[0].numpy()
+
+
+def open_uploads(composite: Any, mask: Any = None, *, invert: bool = False) -> Opened:
+    """Decode an uploaded composite and its uploaded mask or, without one, its alpha channel.
+
+    Raises:
+        ValueError: for the reasons of `read_photo` and `open_with_mask`.
+    """
+    file = read_photo(composite, "composite")
+    if mask is None:
+        return open_with_mask(file, None, invert=invert)
+    opened = open_with_mask(file, read_photo(mask, "mask").pixels, invert=invert)
+    turned = turn_surprises(uploaded(composite, "composite"), uploaded(mask, "mask"), file.size)
+    return opened._replace(notes=[*opened.notes, *turned])
+
+
+def open_with_mask(file: ImageFile, mask: Image.Image | np.ndarray | None, *, invert: bool = False) -> Opened:
+    """Take the given mask for a composite or, without one, its alpha channel.
+
     Raises:
         ValueError: if there is no mask, it cannot be read as one, its size is not the photo's, or nothing or everything
-            is foreground. What `OpenedPhoto.surprises` finds appears as a warning on the page.
+            is foreground.
     """
-    opened = open_photo(photo.pixels, mask)
-    opened = opened.inverted() if invert else opened
-    levels = (to_unit(opened.mask) * 255).round().to(torch.uint8)
+    photo = open_photo(file.pixels, mask)
+    photo = photo.inverted() if invert else photo
+    levels = (to_unit(photo.mask) * 255).round().to(torch.uint8)
+    which = "The inverted mask" if invert else "The mask"
     if not levels.any():
-        raise ValueError("The mask is empty: mark the pasted object, white on black.")
+        if mask is None and not invert:
+            raise ValueError("The composite is transparent everywhere: nothing shows that could be harmonized.")
+        if mask is not None and not invert and mask_tensor(mask).any():
+            raise ValueError("The composite is transparent wherever the mask is white: mark something that shows.")
+        raise ValueError(f"{which} is empty: mark the pasted object, white on black.")
     if levels.min() == 255:
-        raise ValueError("The mask covers the whole picture: leave the background black.")
-    for surprise in opened.surprises():
-        gr.Warning(f"{name}: {surprise}.")
-    return replace(opened, mask=levels), levels[0].numpy()
+        raise ValueError(f"{which} covers the whole picture: leave the background black.")
+    notes = photo.surprises()
+    if invert:
+        notes = [note.replace("the mask", "the inverted mask", 1) for note in notes]
+    if mask is not None and is_painted_mask(mask):
+        notes.append(PAINTED)
+    return Opened(file, replace(photo, mask=levels), notes)
 
 
 def predict(opened: OpenedPhoto) -> PhotoLUTs:

@@ -7,12 +7,12 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import torch
-from harmonizer import open_with_mask, predict
+from harmonizer import open_uploads, predict
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
-from uploads import LIFETIME, PREVIEWS, photo_upload, preview, read_photo, visitors_errors
+from uploads import LIFETIME, PREVIEWS, photo_upload, preview, visitors_errors, warn
 
 from aict_hf.harmonize.harmonizer import LUTMaps
 from aict_hf.model.lut import apply_luts
@@ -37,8 +37,8 @@ def build() -> None:
         "table spreads the intensities: its nodes follow the *sampling intervals*. The second table recolours them."
     )
     with gr.Row():
-        photo = photo_upload(label="Composite", elem_id="inside-photo")
-        mask = photo_upload(label="Its mask", elem_id="inside-mask")
+        photo = photo_upload(label="Composite", elem_id="inside-composite")
+        mask = photo_upload(label="Foreground mask", elem_id="inside-mask")
     button = gr.Button("Look inside", variant="primary", elem_id="inside-run")
     with gr.Row():
         with gr.Column(min_width=320):
@@ -82,10 +82,9 @@ def build() -> None:
 @visitors_errors
 def run(photo_file: str | None, mask_file: str | None, x: float, y: float) -> tuple:
     """Run the network and draw everything."""
-    photo = read_photo(photo_file, "composite")
-    given = None if mask_file is None else read_photo(mask_file, "mask").pixels
-    opened, _ = open_with_mask(photo, given)
-    inside = Inside(preview(photo, 900).convert("RGB"), predict(opened).maps)
+    opened = open_uploads(photo_file, mask_file)
+    warn("The composite", opened.notes)
+    inside = Inside(preview(opened.file, 900).convert("RGB"), predict(opened.photo).maps)
     intervals = map_pictures(inside.maps.sampling_intervals, "Sampling intervals over the photo")
     colors = map_pictures(inside.maps.color_lut, "Nodes of the colour LUT over the photo")
     return (inside, *show_point(inside, x, y), intervals, colors)

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import gradio as gr
@@ -21,15 +21,21 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from aict_hf.errors import InputError, TooLargeError
-from aict_hf.files.images import IMAGE_SUFFIXES, MAX_JPEG_SIDE, ImageFile, read_image, write_image
+from aict_hf.files.images import MAX_JPEG_SIDE, ImageFile, read_image, what_is_lost, write_image
+from aict_hf.files.photo_folders import FoundPhotos, find_photos, is_clutter, photo_suffixes
 
 MAX_MEGAPIXELS = float(os.environ.get("AICT_SPACE_MAX_MEGAPIXELS", "50"))
 MAX_FILE_MB = int(os.environ.get("AICT_SPACE_MAX_FILE_MB", "64"))
 MAX_BATCH = int(os.environ.get("AICT_SPACE_MAX_BATCH", "40"))  # composites in one batch
 MAX_UNPACKED_MB = 4 * MAX_FILE_MB  # of one zip
-MAX_ZIP_ENTRIES = 4 * MAX_BATCH
+MAX_ZIP_ENTRIES = 4 * MAX_BATCH  # without those of systems and tools
+MAX_ZIP_DEPTH = 32  # folders inside folders
 LIFETIME = 3600  # seconds that uploads and results are kept
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # Pillow's names; other formats may run programs
+# Pillow's names. Of the others, EPS runs a program; ICO is decoded while it is opened, before its size is checked; QOI
+# is decoded in Python, which takes minutes for a large photo; HEIC is decoded by a library outside of Pillow; the rest
+# hold icons, textures, measurements or films, or are hardly used for photos.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "BMP", "GIF", "PPM", "TGA")
+FORMAT_WORDS = "JPEG, PNG, WebP, TIFF, AVIF, JPEG 2000, BMP, GIF, PPM or TGA"
 PREVIEW_SIDE = 1280  # pixels of small copies
 PREVIEWS = "previews"  # name of the queue of quick events, which do not wait for slow ones
 
@@ -76,6 +82,12 @@ def visitors_errors(handler: Callable) -> Callable:
     return wrapped
 
 
+def warn(name: str, notes: list[str]) -> None:
+    """Show notes on the page as warnings that begin with a name."""
+    for note in notes:
+        gr.Warning(without_folders(f"{name}: {note}."), duration=30)
+
+
 def in_words(error: ValueError) -> str:
     """The message of bad input for visitors, without folders of this machine."""
     return without_folders(f"{error.problem}; scale it down" if isinstance(error, TooLargeError) else str(error))
@@ -104,6 +116,8 @@ def uploaded(file: Any, what: str) -> Path:
     allowed = (Path(get_upload_folder()).resolve(), Path(__file__).resolve().parent / "examples")
     if not any(resolved.is_relative_to(folder) for folder in allowed):
         raise ValueError(f"The {what} is no upload: upload the file itself.")
+    if resolved.is_dir():
+        raise ValueError(f"The {what} is a folder: upload a file.")
     if not resolved.is_file():
         raise ValueError(f"The {what} was deleted, as all files are after an hour: upload it again.")
     return resolved
@@ -113,12 +127,18 @@ def read_photo(file: Any, what: str = "photo") -> ImageFile:
     """Decode an upload.
 
     Raises:
-        ValueError: if the upload is missing, no image, or too large.
+        ValueError: if the upload is missing, no image, or too large. The message says what it was uploaded as, because
+            pasted pictures all have one name.
     """
     path = uploaded(file, what)
     if path.stat().st_size > MAX_FILE_MB * 2**20:
-        raise InputError(f"{path}: is larger than {MAX_FILE_MB} MB; scale it down")
-    return read_image(path, max_megapixels=MAX_MEGAPIXELS, formats=FORMATS)
+        raise InputError(f"The {what} {path}: is larger than {MAX_FILE_MB} MB; scale it down")
+    try:
+        return read_image(path, max_megapixels=MAX_MEGAPIXELS, formats=FORMATS)
+    except TooLargeError:
+        raise
+    except InputError as error:
+        raise InputError(f"The {what} {error}") from error
 
 
 def new_file(name: str) -> Path:
@@ -147,16 +167,27 @@ def preview(photo: ImageFile, side: int = PREVIEW_SIDE) -> Image.Image:
     return small
 
 
-def save_result(photo: ImageFile, stem: str, format: str) -> Path:
-    """Encode a result as "PNG" or "JPEG", with its metadata, under a name made of `stem`."""
-    pixels = photo.pixels
+def save_result(photo: ImageFile, stem: str, format: str) -> tuple[Path, list[str]]:
+    """Encode a result as "PNG" or "JPEG", with its metadata, under a name made of `stem`.
+
+    Returns:
+        the file, and notes on what it lacks.
+    """
+    pixels, lost = photo.pixels, []
     if format == "JPEG" and isinstance(pixels, Image.Image) and pixels.mode in ("RGBA", "LA"):
+        lost = ["the transparency"] if pixels.getchannel("A").getextrema() != (255, 255) else []
         photo = replace(photo, pixels=pixels.convert("RGB"))
     elif format == "JPEG" and isinstance(pixels, np.ndarray) and pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        lost = ["the transparency"] if pixels[..., -1].min() < 65535 else []
         photo = replace(photo, pixels=np.ascontiguousarray(pixels[..., :-1].squeeze()))
     path = new_file(safe_name(stem) + (".png" if format == "PNG" else ".jpg"))
     write_image(path, photo)
-    return path
+    return path, not_kept([*lost, *what_is_lost(path, photo)])
+
+
+def not_kept(lost: list[str]) -> list[str]:
+    """A note on what a result lacks, or none."""
+    return [f"not kept in the result: {', '.join(lost)}"] if lost else []
 
 
 def safe_name(stem: str) -> str:
@@ -166,27 +197,30 @@ def safe_name(stem: str) -> str:
 
 def unpack(
     archive: Path, folder: Path, *, max_bytes: int = MAX_UNPACKED_MB * 2**20, max_entries: int = MAX_ZIP_ENTRIES
-) -> list[Path]:
-    """Unpack the images of a zip.
+) -> FoundPhotos:
+    """Unpack the images of a zip with their subfolders, and find them.
 
-    One level of folders is kept. Entries whose names are not those of images are left out.
+    Entries that are no images become empty files, so that `find_photos` counts them.
 
     Raises:
         InputError: if the file is no zip, is encrypted or uses a rare compression, holds a link or a path that leads
-            outside, holds more than `max_entries`, or unpacks to more than `max_bytes`. Bytes are counted while
-            unpacking; the sizes that the zip states do not matter.
+            outside, holds no images, holds more than `max_entries`, or unpacks to more than `max_bytes`. Bytes are
+            counted while unpacking; the sizes that the zip states do not matter.
     """
-    unpacked, total = [], 0
-    if (entries := _stated_entries(archive)) > max_entries:  # before reading them: a million take seconds
-        raise InputError(f"{archive.name}: holds {entries} files; at most {MAX_ZIP_ENTRIES} are taken")
+    total, suffixes = 0, photo_suffixes(FORMATS)
+    too_many = f"files; at most {MAX_ZIP_ENTRIES} are taken in one batch"
+    if (entries := _stated_entries(archive)) > 3 * max_entries:  # before reading them: a million take seconds
+        raise InputError(f"{archive.name}: holds {entries} {too_many}")
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         with zipfile.ZipFile(archive) as opened:
-            infos = [info for info in opened.infolist() if not info.is_dir()]
-            if len(infos) > max_entries:
-                raise InputError(f"{archive.name}: holds {len(infos)} files; at most {MAX_ZIP_ENTRIES} are taken")
-            for entry in infos:
-                parts = Path(entry.filename.replace("\\", "/")).parts
-                if ".." in parts or entry.filename.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", entry.filename):
+            infos = [(info, _entry_path(info)) for info in opened.infolist()]
+            infos = [(info, path) for info, path in infos if path.parts and not _is_folder(info)]
+            wanted = {path for _, path in infos if not any(map(is_clutter, path.parts))}
+            if len(wanted) > max_entries:
+                raise InputError(f"{archive.name}: holds {len(wanted)} {too_many}")
+            for entry, path in infos:
+                if ".." in path.parts or path.is_absolute() or re.match(r"[A-Za-z]:", str(path)):
                     raise InputError(f"{archive.name}: holds a path that leads outside of it; pack it again")
                 if (entry.external_attr >> 16) & 0o170000 == 0o120000:
                     raise InputError(f"{archive.name}: holds a symbolic link; pack the files themselves")
@@ -195,25 +229,42 @@ def unpack(
                 if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     # zipfile unpacks other compressions at once, regardless of their size
                     raise InputError(f"{archive.name}: is compressed in a rare way; pack it as an ordinary zip")
-                name = parts[-1] if parts else ""
-                if name.startswith(".") or "__MACOSX" in parts or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
-                    continue
-                target = folder.joinpath(*parts[-2:-1], name)
-                if target.exists():
-                    raise InputError(f"{archive.name}: holds {'/'.join(parts[-2:])} twice; rename one")
+                if len(path.parts) > MAX_ZIP_DEPTH or max(len(os.fsencode(part)) for part in path.parts) > 255:
+                    raise InputError(f"{archive.name}: holds a path that is too long; rename or move the file")
+                target = folder / path
                 target.parent.mkdir(parents=True, exist_ok=True)
+                if path not in wanted or path.suffix.lower() not in suffixes:
+                    target.touch()
+                    continue
+                if target.exists():
+                    raise InputError(f"{archive.name}: holds {path} twice; rename one")
                 with opened.open(entry) as source, target.open("wb") as sink:
                     while block := source.read(2**20):
                         total += len(block)
                         if total > max_bytes:
                             raise InputError(f"{archive.name}: unpacks to more than {MAX_UNPACKED_MB} MB; send less")
                         sink.write(block)
-                unpacked.append(target)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, IndexError) as error:
         raise InputError(f"{archive.name}: is no zip file that can be read; pack it again") from error
-    if not unpacked:
-        raise InputError(f"{archive.name}: holds no images; expected {', '.join(IMAGE_SUFFIXES)}")
-    return unpacked
+    found = find_photos(folder, formats=FORMATS)
+    if not found.files:
+        words = f" but {found.left_out}" if found.left_out else ""
+        advice = "; unpack the zips inside it" if any(path.suffix.lower() == ".zip" for _, path in infos) else ""
+        raise InputError(f"{archive.name}: holds no images{words}; expected {FORMAT_WORDS}{advice}")
+    return found
+
+
+def _entry_path(entry: zipfile.ZipInfo) -> PurePosixPath:
+    """The path of an entry. Windows may write backslashes, and macOS UTF-8 without saying so."""
+    name = entry.filename
+    if not entry.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return PurePosixPath(name.replace("\\", "/"))
+
+
+def _is_folder(entry: zipfile.ZipInfo) -> bool:
+    return entry.filename.endswith(("/", "\\")) or (entry.file_size == 0 and bool(entry.external_attr & 0x10))
 
 
 def _stated_entries(archive: Path) -> int:

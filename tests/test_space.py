@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_photo
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 gr = pytest.importorskip("gradio")
 pytestmark = [
@@ -83,7 +83,8 @@ def test_the_api_gives_what_the_pipeline_gives(client, tmp_path):
     exif[0x010F] = "a camera"
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     photo, mask = save(tmp_path, exif=exif, icc_profile=profile)
-    path = client.predict(handle_file(photo), handle_file(mask), 0.7, api_name="/harmonize")
+    path, notes = client.predict(handle_file(photo), handle_file(mask), 0.7, api_name="/harmonize")
+    assert notes == []
     result = Image.open(path)
     parts = harmonizer.harmonizer()
     pipeline = ImageHarmonizationPipeline(parts.model, image_processor=parts.processor)
@@ -93,20 +94,19 @@ def test_the_api_gives_what_the_pipeline_gives(client, tmp_path):
     assert result.info["icc_profile"] == profile
     assert result.getexif()[0x010F] == "a camera"
     assert Path(path).name == "photo_harmonized.png"
-    jpeg = client.predict(handle_file(photo), handle_file(mask), format="jpeg", api_name="/harmonize")
+    jpeg, _ = client.predict(handle_file(photo), handle_file(mask), format="jpeg", api_name="/harmonize")
     with Image.open(jpeg) as opened:
         assert opened.format == "JPEG"
 
 
 def test_the_api_composes(client, tmp_path):
-    foreground, mask = save(tmp_path, size=(30, 30))
+    cutout, mask = save(tmp_path, size=(30, 30))
     background, _ = save(tmp_path, "background.png", size=(60, 90), seed=3)
-    naive, alpha, result = (
-        np.asarray(Image.open(path))
-        for path in client.predict(
-            handle_file(foreground), handle_file(background), handle_file(mask), x=30, size=60, api_name="/compose"
-        )
+    *paths, notes = client.predict(
+        handle_file(cutout), handle_file(background), handle_file(mask), x=30, size=60, api_name="/compose"
     )
+    assert notes == []
+    naive, alpha, result = (np.asarray(Image.open(path)) for path in paths)
     outside = alpha == 0
     assert 0 < outside.sum() < alpha.size
     there = np.asarray(Image.open(background))
@@ -125,7 +125,9 @@ def test_the_api_and_mcp_say_what_they_take(client, server):
     assert len(tools) == 2
     for tool in tools.values():
         for name, argument in tool["inputSchema"]["properties"].items():
-            assert argument["description"] or "oneOf" in argument, name
+            assert argument["description"], name
+        files = {name for name, argument in tool["inputSchema"]["properties"].items() if "url" in str(argument)}
+        assert files in ({"composite", "mask"}, {"cutout", "background", "mask"})  # given as addresses
 
 
 def bad_calls(folder):
@@ -135,6 +137,8 @@ def bad_calls(folder):
     (folder / "text.jpg").write_text("no photo")
     Image.new("1", (9000, 9000)).save(folder / "huge.png")
     Image.new("RGB", (64, 48)).save(folder / "program.eps")
+    Image.new("RGBA", (64, 48)).save(folder / "nothing.png")
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     yield "mask is 20 x 20, composite is 64 x 48", "/harmonize", [photo, other_mask]
     yield "no mask was given", "/harmonize", [photo, None]
     yield "The mask is empty", "/harmonize", [photo, folder / "black.png"]
@@ -147,6 +151,12 @@ def bad_calls(folder):
     yield "feather is 2000", "/compose", [other, photo, other_mask, 50.0, 50.0, 50.0, 0.0, False, 2000.0]
     yield "strength is 'abc'", "/harmonize", [photo, mask, "abc"]
     yield "program.eps: is not an image of a known format", "/harmonize", [folder / "program.eps", mask]
+    yield "The mask text.jpg: is not an image", "/harmonize", [photo, folder / "text.jpg"]
+    yield "is HEIC, which is not taken here; save it as JPEG or PNG", "/harmonize", [folder / "phone.heic", mask]
+    yield "The composite is transparent everywhere", "/harmonize", [folder / "nothing.png", None]
+    yield "transparent wherever the mask is white", "/harmonize", [folder / "nothing.png", mask]
+    yield "invert_mask is 'false'; expected true or false", "/harmonize", [photo, mask, 1.0, "false"]
+    yield "flip is 'no'; expected true or false", "/compose", [other, photo, other_mask, 50.0, 50.0, 50.0, 0.0, "no"]
 
 
 def test_bad_input_is_answered_without_folders_or_traces(client, tmp_path):
@@ -161,7 +171,8 @@ def test_bad_input_is_answered_without_folders_or_traces(client, tmp_path):
 
 def test_paths_that_were_not_uploaded_are_refused(server, client, tmp_path):
     photo, _ = save(tmp_path)
-    mine = client.predict(*map(handle_file, save(tmp_path)), api_name="/harmonize")  # a result, so nothing else fails
+    # a result, so nothing else fails
+    mine, _ = client.predict(*map(handle_file, save(tmp_path)), api_name="/harmonize")
     for path in ("/etc/passwd", photo, str(SPACE / "app.py"), "../../etc/passwd", f"{mine}/../../../../etc/passwd"):
         for meta in ({}, {"meta": {"_type": "gradio.FileData"}}):
             answer = post(f"{server.local_url}gradio_api/call/harmonize", {"data": [{"path": path, **meta}]})
@@ -234,8 +245,8 @@ def test_a_full_queue_is_said(tmp_path, monkeypatch, folder):
         with pytest.raises(Exception, match="ueue is full"):
             client.predict(*files, api_name="/harmonize")
         go_on.set()
-        assert Path(running.result(30)).is_file()
-        assert Path(waiting.result(30)).is_file()
+        assert Path(running.result(30)[0]).is_file()
+        assert Path(waiting.result(30)[0]).is_file()
     finally:
         go_on.set()
         page.close(verbose=False)
@@ -278,10 +289,10 @@ def test_masks_come_from_the_brush_and_from_alpha(folder):
     cut_out = Image.open(photo)
     cut_out.putalpha(Image.open(mask))
     cut_out.save(folder / "cutout.png")
-    source, shown = harmonize_tab.take_photo(str(folder / "cutout.png"))
+    source, shown = harmonize_tab.take_composite(str(folder / "cutout.png"))
     assert source == harmonize_tab.ALPHA
     assert shown.size == (64, 48)
-    with pytest.warns(UserWarning, match=r"The photo: nothing visible lies outside the foreground"):
+    with pytest.warns(UserWarning, match=r"The composite: nothing visible lies outside the foreground"):
         looked = harmonize_tab.run(str(folder / "cutout.png"), source, None, None, False, 100)[1]
     assert np.array_equal(harmonizer.unpacked(looked.mask), Image.open(mask))
 
@@ -289,7 +300,7 @@ def test_masks_come_from_the_brush_and_from_alpha(folder):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda photo, mask: harmonize_tab.run(None, "Upload a mask", mask, None, False, 100), "no photo yet"),
+        (lambda photo, mask: harmonize_tab.run(None, "Upload a mask", mask, None, False, 100), "no composite yet"),
         (lambda photo, mask: harmonize_tab.run(photo, "Upload a mask", None, None, False, 100), "no mask yet"),
         (lambda photo, mask: harmonize_tab.run(photo, "Paint it", None, None, False, 100), "Nothing is painted yet"),
         (lambda photo, mask: harmonize_tab.save(None, photo, 100, "PNG"), "no result yet"),
@@ -323,17 +334,17 @@ def test_sixteen_bits_and_tiffs_are_shown_and_kept(folder):
 
 
 def test_composing_in_small_is_composing_in_large(folder):
-    foreground, mask = save(folder, size=(60, 40))
+    cutout, mask = save(folder, size=(60, 40))
     background, _ = save(folder, "background.png", size=(1000, 1600), seed=2)
-    small = compose_tab.take_pieces(foreground, mask, background)
+    small = compose_tab.take_pieces(cutout, mask, background)
     arrangement = (30, 60, 50, 20, True, 1, False)
     arranged = np.asarray(compose_tab.place(small, *arrangement), int)
-    pictures, composed, told, _ = compose_tab.run(foreground, mask, background, 100, *arrangement)
+    pictures, composed, told, _ = compose_tab.run(cutout, mask, background, 100, *arrangement)
     assert "1600 x 1000 pixels" in told
     large = Image.open(pictures[0])
     assert np.abs(np.asarray(large.resize(arranged.shape[1::-1], Image.Resampling.BOX), int) - arranged).mean() < 6
-    weaker, *_ = compose_tab.change_strength(composed, foreground, mask, background, 0)
-    assert compose_tab.change_strength(composed, foreground, mask, foreground, 0)[0] == gr.skip()  # another's result
+    weaker, *_ = compose_tab.change_strength(composed, cutout, mask, background, 0)
+    assert compose_tab.change_strength(composed, cutout, mask, cutout, 0)[0] == gr.skip()  # another's result
     assert np.array_equal(Image.open(weaker[1]), large)
     event = types.SimpleNamespace(index=[450, 281.5])
     assert compose_tab.click(small, event) == pytest.approx((50, 50), abs=0.1)
@@ -342,7 +353,9 @@ def test_composing_in_small_is_composing_in_large(folder):
 def test_colours_are_pasted_as_they_look(folder):
     swapped = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()  # red and green are each other's
     swapped = swapped.replace(b"rXYZ", b"----").replace(b"gXYZ", b"rXYZ").replace(b"----", b"gXYZ")
-    Image.new("RGBA", (40, 40), (200, 60, 60, 255)).save(folder / "cutout.png", icc_profile=swapped)
+    cut_out = Image.new("RGBA", (40, 40), (200, 60, 60, 255))
+    cut_out.putpixel((0, 0), (0, 0, 0, 0))
+    cut_out.save(folder / "cutout.png", icc_profile=swapped)
     Image.new("RGB", (80, 60), (90, 90, 90)).save(folder / "plain.png")
     Image.new("RGB", (80, 60), (90, 90, 90)).save(folder / "swapped.png", icc_profile=swapped)
     Image.new("L", (80, 60), 90).save(folder / "gray.png", icc_profile=swapped)
@@ -352,7 +365,7 @@ def test_colours_are_pasted_as_they_look(folder):
         ("gray.png", (60, 200, 60), None),  # the result is RGB, for which a gray profile is none
     ):
         pieces = compose_tab.Pieces(str(folder / "cutout.png"), None, str(folder / name))
-        composite, _ = compose_tab.paste_pieces(pieces, compose_tab.Arrangement())
+        composite, *_ = compose_tab.paste_pieces(pieces, compose_tab.Arrangement())
         assert composite.pixels.getpixel((40, 30)) == pytest.approx(color, abs=2)
         assert composite.icc_profile == profile
 
@@ -363,7 +376,7 @@ def test_all_that_takes_time_shares_one_limit():
     previews = {name for name, limit in limits.items() if limit == "previews"}
     assert previews == {"click", "place", "show_point", "show_source"}
     assert {limits[name] for name in limits if name not in previews} == {"photos"}
-    assert {"harmonize", "compose", "run", "run_example", "take_photo", "take_pieces"} <= set(limits)
+    assert {"harmonize", "compose", "run", "run_example", "take_composite", "take_pieces"} <= set(limits)
 
 
 def test_a_photo_is_decoded_once_and_the_state_keeps_no_photo(folder, monkeypatch):
@@ -386,7 +399,7 @@ def test_a_photo_is_decoded_once_and_the_state_keeps_no_photo(folder, monkeypatc
 def test_batches_word_the_limit_for_visitors(folder, monkeypatch):
     monkeypatch.setattr(uploads, "MAX_MEGAPIXELS", 0.001)
     photo, mask = save(folder)
-    _, rows = batch_tab.run([photo], [mask])
+    _, rows, _ = batch_tab.run([photo], [mask])
     assert rows[0][1] == "has 64 x 48 pixels, over the limit of 0.001 megapixels; scale it down"
 
 
@@ -403,7 +416,8 @@ def test_batches_report_each_file(folder):
     broken, broken_mask = save(folder, "broken.jpg", seed=1)
     Path(broken).write_bytes(Path(broken).read_bytes()[:200])
     alone, _ = save(folder, "alone.jpg", seed=2)
-    archive, rows = batch_tab.run([photo, broken, alone], [mask, broken_mask])
+    archive, rows, told = batch_tab.run([photo, broken, alone], [mask, broken_mask])
+    assert told == "1 of 3 composites harmonized."
     report = {row[0]: row[1] for row in rows}
     assert report["good.jpg"] == "good.jpg"
     assert "cannot be decoded" in report["broken.jpg"]
@@ -433,10 +447,220 @@ def test_one_zip_with_two_folders_will_do(folder):
             ("holiday/readme.txt", b"x"),
         ],
     )
-    archive, rows = batch_tab.run([str(path)], None)
+    archive, rows, told = batch_tab.run([str(path)], None)
     assert [row[:3] for row in rows] == [["cat.png", "cat.png", "64 x 48"]]
+    assert "all.zip: left out 1 folder of tools (__MACOSX) and 1 file of other kinds (.txt 1)" in told
     with zipfile.ZipFile(archive) as opened:
         assert opened.namelist() == ["cat.png"]
+
+
+def uploads_of(folder, given):
+    """Uploads as files: names with their name as content, and zips as lists of names."""
+    paths = []
+    for number, name in enumerate(given):
+        place = folder / f"{len(list(folder.iterdir()))}-{number}"
+        place.mkdir()
+        if isinstance(name, str):
+            (place / name).write_text(name)
+            paths.append(str(place / name))
+        else:
+            paths.append(str(make_zip(place / "all.zip", [(entry, entry) for entry in name])))
+    return paths
+
+
+CAFE = "caf\u00e9", "cafe\u0301"  # as Windows and macOS compose it
+CLUTTER = ["__MACOSX/a/._a.jpg", "a/._a.jpg", "a/.DS_Store", "a/Thumbs.db", "a/@eaDir/a.jpg/x.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("composites", "masks", "pairs"),
+    [
+        ([["a.jpg", "a_mask.png", "b.jpg", "b-mask.png"]], [], {"a.jpg": "a_mask.png", "b.jpg": "b-mask.png"}),
+        (["a.jpg", "a_mask.png", "b.jpg"], [], {"a.jpg": "a_mask.png", "b.jpg": None}),
+        ([["a/a.jpg", "a/a_mask.png", *CLUTTER, "a/.ipynb_checkpoints/a.jpg"]], [], {"a.jpg": "a_mask.png"}),
+        (["a.jpg", "._a.jpg", ".DS_Store", "Thumbs.db", "._all.zip"], ["a.png"], {"a.jpg": "a.png"}),
+        (
+            [["day\\1\\a.jpg", "day\\2\\a.jpg", "day\\"]],
+            [["1/a.png", "2/a.png"]],
+            {"1/a.jpg": "1/a.png", "2/a.jpg": "2/a.png"},
+        ),
+        ([["1/a.jpg"]], [["1/a.png", "2/a.png"]], {"1/a.jpg": "1/a.png"}),
+        ([["set/a.jpg"]], [["set/a.png"]], {"a.jpg": "a.png"}),
+        ([["1/a.jpg", "2/b.jpg"]], ["a.png", "b.png"], {"a.jpg": "a.png", "b.jpg": "b.png"}),
+        ([["1/a.jpg", "2/a.jpg"]], ["a.png"], {}),
+        ([["1/a.jpg", "2/b.jpg"]], [["2/a.png", "1/b.png"]], {}),
+        ([f"{CAFE[1]}.JPG"], [f"{CAFE[0].upper()}_mask.PNG"], {f"{CAFE[1]}.JPG": f"{CAFE[0].upper()}_mask.PNG"}),
+        ([["Composites/a.jpg", "Masks/a.png"]], [], {"a.jpg": "a.png"}),
+        ([], [["x/composites/1/a.jpg", "x/masks/1/a.png"]], {"a.jpg": "a.png"}),
+        ([["H/composite_images/a_1_1.jpg", "H/masks/a_1.png", "H/real_images/a.jpg"]], [], {"a_1_1.jpg": "a_1.png"}),
+        ([["images/a.jpg", "masks/a.png"]], [], {"a.jpg": "a.png"}),
+        (["a.jfif", "b.avif", "c.jpe", "d.jp2", "e.tga", "f.mpo", "g.ppm"], [f"{n}.png" for n in "abcdefg"], 7),
+        (["a.png", "b.png"], ["b.png"], {"a.png": None, "b.png": None}),  # no file is its own mask
+        (["a.jpg"], ["a.png", "a.jpg"], {"a.jpg": "a.png"}),
+    ],
+)
+def test_masks_of_a_batch_are_found_by_name(folder, composites, masks, pairs):
+    work = folder / "work"
+    notes = batch_tab.gather(uploads_of(folder, composites), uploads_of(folder, masks), work)
+    jobs, _ = batch_tab.pair(work, notes)
+    found = {
+        job.composite.relative_to(work / "composites").as_posix(): job.mask
+        and job.mask.relative_to(work / ("masks" if (work / "masks").is_dir() else "composites")).as_posix()
+        for job in jobs
+    }
+    assert (len(found) if isinstance(pairs, int) else found) == pairs
+
+
+def test_one_upload_for_composites_and_masks_is_read_once(folder):
+    both = uploads_of(folder, [["a.jpg", "a_mask.png", "b.jpg"]])
+    notes = batch_tab.gather(both, both, folder / "work")
+    assert notes == ["The masks are the same files as the composites; masks are looked for among these."]
+    jobs, _ = batch_tab.pair(folder / "work", notes)
+    assert [(job.composite.name, job.mask and job.mask.name) for job in jobs] == [
+        ("a.jpg", "a_mask.png"),
+        ("b.jpg", None),
+    ]
+
+
+def test_what_a_batch_leaves_out_is_counted(folder):
+    given = [["a/a.jpg", "a/notes.txt", "a/b.heic", *CLUTTER], "c.psd", "._d.png"]
+    notes = batch_tab.gather(uploads_of(folder, given), uploads_of(folder, ["a.png", "b.png"]), folder / "work")
+    batch_tab.pair(folder / "work", notes)
+    assert notes[:2] == [
+        "all.zip: left out 1 hidden image and 2 folders of tools (@eaDir, __MACOSX) and 2 files of other kinds "
+        "(.heic 1, .txt 1).",
+        "Uploads: left out 1 hidden image and 1 file of other kinds (.psd 1).",
+    ]
+    assert notes[2].endswith("masks: 1 of 2 masks belong to no composite.")
+
+
+def test_names_of_zips_from_macos_are_utf_8(folder):
+    path = make_zip(folder / "all.zip", [("cafe__.png", b"x")])
+    path.write_bytes(path.read_bytes().replace(b"cafe__", f"{CAFE[1]}".encode()[:6]))  # with no sign of its encoding
+    assert [file.stem for file in uploads.unpack(path, folder / "unpacked").files] == [CAFE[1]]
+
+
+@pytest.mark.parametrize(
+    ("composites", "masks", "message"),
+    [
+        ([], ["a.png"], "There are masks, but no composites."),
+        (["a.txt"], [], "There are no images among the uploads. Uploads: left out 1 file of other kinds (.txt 1)."),
+        ([["a.zip", "b.txt"]], [], "all.zip: holds no images but 2 files of other kinds (.txt 1, .zip 1); expected "),
+        ([["a.zip"]], [], "; unpack the zips inside it"),
+        ([["a/" * 40 + "a.png"]], [], "all.zip: holds a path that is too long"),
+        ([["a" * 300 + ".png"]], [], "all.zip: holds a path that is too long"),
+        (["a.jpg", "a.jpg"], [], None),
+    ],
+)
+def test_batches_that_hold_nothing_to_do_say_why(folder, composites, masks, message):
+    given = uploads_of(folder, composites), uploads_of(folder, masks)
+    if message is None:  # the same file twice is one
+        assert batch_tab.gather(*given, folder / "work") == []
+        return
+    with pytest.raises(InputError, match=re.escape(message)):
+        batch_tab.gather(*given, folder / "work")
+
+
+def test_batches_without_masks_name_them(folder):
+    photo, _ = save(folder)
+    with pytest.raises(gr.Error, match=r"neither masks nor transparency.* cat_mask\.png if it comes with"):
+        batch_tab.run([photo], None)
+    Path(folder / "1").mkdir()
+    (folder / "1" / "photo.png").write_bytes(b"another")
+    with pytest.raises(gr.Error, match="came twice, with different content"):
+        batch_tab.run([photo, str(folder / "1" / "photo.png")], None)
+
+
+def surprising(folder):
+    """Masks and a composite that are read, but probably mean something else, with what is said of them."""
+    photo, mask = (Image.open(path) for path in save(folder))
+    mask.point(lambda level: level // 3).save(folder / "weak.png")
+    red = Image.new("RGB", mask.size)
+    red.paste((200, 20, 20), mask=mask.point(lambda level: 255 * (level > 127)))
+    red.save(folder / "red.png")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    photo.save(folder / "turned.jpg", exif=exif)
+    return {
+        ("photo.png", "weak.png"): "the mask's highest level is 85 of 255",
+        ("photo.png", "red.png"): "the mask is in one colour on black",
+        ("turned.jpg", "photo_mask.png"): "turned.jpg is turned upright by its EXIF orientation 3",
+    }
+
+
+def test_surprises_are_said_by_every_tab_and_the_api(folder, monkeypatch):
+    monkeypatch.setattr(harmonizer, "_predict_maps", cache_once(harmonizer._predict_maps))
+    Image.new("RGB", (90, 70), (90, 120, 60)).save(folder / "background.png")
+    for (photo, mask), words in surprising(folder).items():
+        paths = str(folder / photo), str(folder / mask)
+        with pytest.warns(UserWarning, match=words) as warned:
+            harmonize_tab.run(paths[0], harmonize_tab.UPLOADED, paths[1], None, False, 100)
+        assert not any(str(folder) in str(warning.message) for warning in warned)
+        with pytest.warns(UserWarning, match=words):
+            inside_tab.run(*paths, 50, 50)
+        assert words in " ".join(app.harmonize(*paths)[1])
+        (row,) = batch_tab.run([paths[0]], [str(renamed(folder, paths[1], f"{Path(photo).stem}.png"))])[1]
+        assert words in row[4]
+        assert str(folder) not in row[4]
+        if mask == "weak.png":  # nothing of it would show
+            continue
+        with pytest.warns(UserWarning, match=words):
+            compose_tab.run(*paths, str(folder / "background.png"), 100, 50, 50, 50, 0, False, 0, False)
+        assert words in " ".join(app.compose(paths[0], str(folder / "background.png"), paths[1])[3])
+
+
+def cache_once(function):
+    """A function that runs once, for maps that nobody looks at."""
+    results = []
+
+    def cached(*arguments):
+        if not results:
+            results.append(function(*arguments))
+        return results[0]
+
+    return cached
+
+
+def renamed(folder, path, name):
+    target = folder / f"renamed-{Path(path).stem}" / name
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(Path(path).read_bytes())
+    return target
+
+
+def test_what_a_result_lacks_is_said(folder):
+    photo, mask = (Image.open(path) for path in save(folder))
+    photo.putalpha(mask)
+    photo.save(folder / "cutout.png", pnginfo=png_text("Author", "a friend"))
+    path, notes = uploads.save_result(uploads.read_photo(str(folder / "cutout.png")), "photo", "JPEG")
+    assert path.name == "photo.jpg"
+    assert notes == ["not kept in the result: the transparency, the PNG texts (Author)"]
+    assert uploads.save_result(uploads.read_photo(str(folder / "cutout.png")), "photo", "PNG")[1] == []
+
+
+def png_text(key, text):
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text(key, text)
+    return chunks
+
+
+def test_compose_blames_what_is_wrong(folder):
+    photo, mask = save(folder)
+    background, _ = save(folder, "background.png", size=(40, 40), seed=2)
+    Image.open(mask).rotate(90, expand=True).save(folder / "turned.png")
+    Image.new("L", (64, 48), 255).save(folder / "white.png")
+    Image.new("RGBA", (64, 48), (9, 9, 9, 255)).save(folder / "opaque.png")
+    turned, white, opaque = (str(folder / f"{name}.png") for name in ("turned", "white", "opaque"))
+    for cutout, given, size, words in (
+        (photo, turned, 50, r"The mask is 48 x 64, the cut-out 64 x 48: one of them is turned"),
+        (photo, None, 50, r"The cut-out: no mask was given and the image has no alpha channel"),
+        (opaque, None, 50, r"The cut-out: .* opaque everywhere"),
+        (photo, white, 900, r"The cut-out covers the whole background"),
+        (photo, mask, 0.1, r"The cut-out does not show: .* make it larger"),
+        (photo, background, 50, r"the cut-out 64 x 48: they must be of one size"),
+    ):
+        with pytest.raises(gr.Error, match=words):
+            compose_tab.run(cutout, given, background, 100, 50, 50, size, 0, False, 0, False)
 
 
 def link_entry(name):
@@ -458,7 +682,7 @@ def link_entry(name):
         ([(f"{n}.txt", b"") for n in range(70_000)], "holds 65535 files"),
         ([("notes.txt", b"x")], "holds no images"),
         ([(".", b"x")], "holds no images"),
-        ([("a/cat.png", b"x"), ("b/a/cat.png", b"x")], "holds a/cat.png twice"),
+        ([("a/cat.png", b"x"), ("a/cat.png", b"y")], "holds a/cat.png twice"),
     ],
     ids=["up", "absolute", "drive", "backslashes", "link", "many", "bomb", "legion", "nothing", "nameless", "twice"],
 )
@@ -490,14 +714,17 @@ def test_no_result_of_a_batch_is_lost_to_another(folder):
     photo, mask = save(folder)
     cut_out = Image.open(photo)
     cut_out.putalpha(Image.open(mask))
-    for name in ("cat.png", "cat.webp", "a cat.png", "a_cat.png"):
+    names = ("cat.png", "cat.tga", "Cat.PNG", "a cat.png", "a_cat.png")
+    for name in names:
         cut_out.save(folder / name)
-    names = ("cat.png", "cat.webp", "a cat.png", "a_cat.png")
-    with pytest.warns(UserWarning, match=r"cat\.png: nothing visible lies outside the foreground"):
-        archive, rows = batch_tab.run([str(folder / name) for name in names], None)
+    archive, rows, told = batch_tab.run([str(folder / name) for name in names], None)
     with zipfile.ZipFile(archive) as opened:
-        assert sorted(opened.namelist()) == ["a cat.png", "a_cat.png", "cat.png"]
-    assert {row[0]: row[1] for row in rows}["cat.webp"] == "would be written to cat.png, as cat.png; rename one"
+        assert sorted(opened.namelist()) == ["Cat.PNG", "a cat.png", "a_cat.png"]
+    said = {row[0]: row[1] for row in rows}
+    assert said["cat.tga"] == "would be written to cat.png, as cat.png; rename one"
+    assert said["cat.png"] == "would be written as Cat.PNG, where systems do not tell capitals; rename one"
+    assert told.startswith("3 of 5 composites harmonized.")
+    assert all("nothing visible lies outside the foreground" in row[4] for row in rows if row[0] == row[1])
 
 
 def test_zips_that_are_none_or_locked_are_refused(folder):
@@ -552,7 +779,7 @@ def test_zerogpu_gets_small_tensors_and_gives_cpu_ones(monkeypatch):
     monkeypatch.setitem(sys.modules, "harmonizer_on_zerogpu", module)
     spec.loader.exec_module(module)
     photo, mask = make_photo(300, 500)
-    maps = module.predict(module.open_with_mask(uploads.ImageFile(Image.fromarray(photo)), mask)[0]).maps
+    maps = module.predict(module.open_with_mask(uploads.ImageFile(Image.fromarray(photo)), mask).photo).maps
     assert len(calls) == 1
     assert all(tensor.shape[2:] == (256, 256) for tensor in calls[0])
     assert maps.knots.device.type == "cpu"

@@ -96,7 +96,7 @@ def screenshot(page, name):
 
 
 def test_upload_harmonize_weaken_download(page, tmp_path):
-    upload(page, "harmonize-photo", EXAMPLES / "dandelion_on_hills.jpg")
+    upload(page, "harmonize-composite", EXAMPLES / "dandelion_on_hills.jpg")
     upload(page, "harmonize-mask", EXAMPLES / "dandelion_on_hills_mask.png")
     page.locator("#harmonize-run").click()
     expect(page.locator("#harmonize-told")).to_contain_text("1600 x 1067 pixels", timeout=TIMEOUT)
@@ -121,7 +121,7 @@ def test_upload_harmonize_weaken_download(page, tmp_path):
 
 
 def test_brush_a_mask(page):
-    upload(page, "harmonize-photo", EXAMPLES / "drum_in_yard.jpg")
+    upload(page, "harmonize-composite", EXAMPLES / "drum_in_yard.jpg")
     page.get_by_label("Paint it").click()
     canvas = page.locator("#harmonize-painting canvas").first
     expect(canvas).to_be_visible()
@@ -146,7 +146,7 @@ def test_brush_a_mask(page):
 
 def test_compose_by_click(page):
     tab(page, "Compose")
-    upload(page, "compose-foreground", EXAMPLES / "dandelion_cutout.webp")
+    upload(page, "compose-cutout", EXAMPLES / "dandelion_cutout.webp")
     upload(page, "compose-background", EXAMPLES / "hills.jpg")
     placed = page.locator("#compose-placed img")
     expect(placed).to_be_visible(timeout=TIMEOUT)
@@ -194,18 +194,18 @@ def test_examples_run_at_once(page):
 
 def test_bad_input_is_a_message_on_the_page(page, tmp_path):
     page.locator("#harmonize-run").click()
-    expect(page.get_by_text("There is no photo yet")).to_be_visible(timeout=TIMEOUT)
-    upload(page, "harmonize-photo", EXAMPLES / "dandelion_on_hills.jpg")
+    expect(page.get_by_text("There is no composite yet")).to_be_visible(timeout=TIMEOUT)
+    upload(page, "harmonize-composite", EXAMPLES / "dandelion_on_hills.jpg")
     upload(page, "harmonize-mask", EXAMPLES / "drum_in_yard_mask.png")
     page.locator("#harmonize-run").click()
     expect(page.get_by_text("resize the mask to the composite")).to_be_visible(timeout=TIMEOUT)
     screenshot(page, "error")
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no photo")
-    page.locator("#harmonize-photo").get_by_label("Clear").or_(
-        page.locator("#harmonize-photo button[aria-label*=lear], #harmonize-photo button[aria-label*=emove]")
+    page.locator("#harmonize-composite").get_by_label("Clear").or_(
+        page.locator("#harmonize-composite button[aria-label*=lear], #harmonize-composite button[aria-label*=emove]")
     ).first.click()
-    page.locator("#harmonize-photo input[type=file]").first.set_input_files(str(broken))
+    page.locator("#harmonize-composite input[type=file]").first.set_input_files(str(broken))
     expect(page.get_by_text("is not an image of a known format").first).to_be_visible(timeout=TIMEOUT)
 
 
@@ -241,4 +241,4 @@ def test_the_keyboard_reaches_everything(page):
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement?.closest('[id]')?.id || document.activeElement?.textContent"))
-    assert {"harmonize-photo", "harmonize-mask", "harmonize-run", "harmonize-download"} <= reached, reached
+    assert {"harmonize-composite", "harmonize-mask", "harmonize-run", "harmonize-download"} <= reached, reached

@@ -128,10 +128,10 @@ class AugmentRun:
             InputError: if the folder has other content or lies in a folder of inputs, two outputs would have the same
                 name, an output would be outside the folder, or inputs have changed since the run was finished.
         """
-        for folder in self._searched:
-            if is_inside(self.output, folder):
+        for searched in self._searched:
+            if is_inside(self.output, searched):
                 raise InputError(
-                    f"{self.output}: lies in {folder}, where the next run would read the results as inputs; choose a "
+                    f"{self.output}: lies in {searched}, where the next run would read the results as inputs; choose a "
                     "folder outside of it"
                 )
         for name in self.names:
@@ -349,7 +349,7 @@ class AugmentRun:
         return json.loads(json.dumps(settings))
 
     def _mark(self, finished: dict[str, Any] | None) -> None:
-        content = {"settings": self._settings, "finished": finished}
+        content: dict[str, Any] = {"settings": self._settings, "finished": finished}
         if finished is not None:
             content["images"] = self._stamps(range(len(self.names)))
         _write(self.output / "augment.json", json.dumps(content, indent=1).encode())

@@ -19,8 +19,10 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ..errors import InputError, one_line
-from ..files.images import IMAGE_SUFFIXES, upright_size
-from ..files.photo_pools import MaskedPhoto, load_mask, load_photo, load_rgb, mask_scaled_to
+from ..files.images import upright_size
+from ..files.photo_folders import find_photos, name_key
+from ..files.photo_pools import MaskedPhoto
+from .decode import load_mask, load_photo, load_rgb, mask_levels, mask_scaled_to
 from .recoloring import RecoloringOptions, recolor_foreground
 
 if TYPE_CHECKING:
@@ -82,14 +84,16 @@ def read_iharmony4(folders: Sequence[str | os.PathLike], split: str) -> list[Tri
         if not lists:
             raise InputError(f"{part}: has no list *_{split}.txt of composites; iHarmony4 brings one in every set")
         masks, reals = _by_stem(part / "masks"), _by_stem(part / "real_images")
-        for line in (line.strip() for path in lists for line in path.read_text().splitlines()):
-            if not line:
-                continue
-            composite = part / "composite_images" / Path(line).name
-            mask, real = _find(composite.stem, masks), _find(composite.stem, reals)
-            if not composite.is_file() or mask is None or real is None:
-                lacking = "file" if not composite.is_file() else "mask" if mask is None else "real photo"
-                raise InputError(f"{composite}: has no {lacking}, but {lists[0].name} names it; is the set complete?")
+        composites = {name_key(path.name): path for path in find_photos(part / "composite_images").files}
+        lines = (line.strip() for path in lists for line in path.read_text(encoding="utf-8-sig").splitlines())
+        for line in filter(None, lines):
+            name = Path(line.replace("\\", "/")).name
+            composite = composites.get(name_key(name))
+            mask, real = _find(Path(name).stem, masks), _find(Path(name).stem, reals)
+            if composite is None or mask is None or real is None:
+                lacking = "file" if composite is None else "mask" if mask is None else "real photo"
+                missing = part / "composite_images" / name
+                raise InputError(f"{missing}: has no {lacking}, but {lists[0].name} names it; is the set complete?")
             triplets.append(Triplet(composite, mask, real, part.name))
     if not triplets:
         raise InputError(f"{', '.join(map(str, sets))}: the {split} lists are empty")
@@ -170,11 +174,12 @@ def decode_streamed(row: Mapping) -> tuple[np.ndarray, np.ndarray]:
         InputError: if either cannot be decoded.
     """
     pixels = []
-    for field, mode in (("image", "RGB"), ("mask", "L")):
+    for field in ("image", "mask"):
         content, path = row[field]["bytes"], row[field]["path"]
         try:
             with Image.open(path if content is None else io.BytesIO(content)) as image:
-                pixels.append(np.array(ImageOps.exif_transpose(image).convert(mode)))
+                upright = ImageOps.exif_transpose(image)
+                pixels.append(np.array(upright.convert("RGB")) if field == "image" else mask_levels(upright))
         except Exception as error:  # decoders raise many kinds of errors on damaged files
             raise InputError(f"{path}: cannot be decoded ({error})") from error
     return pixels[0], mask_scaled_to(*pixels)
@@ -253,12 +258,17 @@ def synthetic_sample(
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; iHarmony4's layout has composite_images, masks and real_images")
-    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
+    by_stem: dict[str, Path] = {}
+    for path in find_photos(folder).files:
+        other = by_stem.setdefault(name_key(path.stem), path)
+        if other != path:
+            raise InputError(f"{path}: differs from {other} only in its extension or case; remove one of them")
+    return by_stem
 
 
 def _find(stem: str, files: dict[str, Path]) -> Path | None:
     shorter = stem.rpartition("_")[0]
-    candidates = (stem, shorter, shorter.rpartition("_")[0])
+    candidates = map(name_key, (stem, shorter, shorter.rpartition("_")[0]))
     return next((files[name] for name in candidates if name in files), None)
 
 

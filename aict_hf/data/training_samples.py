@@ -16,14 +16,9 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from ..errors import InputError
-from .photos import (
-    MaskedPhoto,
-    Triplet,
-    decode_streamed,
-    load_photo,
-    load_triplet,
-    reference_colors,
-)
+from ..files.photo_pools import MaskedPhoto
+from .decode import load_photo
+from .photos import Triplet, decode_streamed, load_triplet, reference_colors
 from .recoloring import LUMINANCE, RecoloringOptions, recolor_foreground
 
 if TYPE_CHECKING:

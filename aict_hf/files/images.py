@@ -109,7 +109,7 @@ def read_image(
     try:
         if (path.stat().st_size if content is None else len(content)) == 0:
             raise InputError(f"{path}: is empty; expected an image")
-        _check_kind(path, content)
+        _check_kind(path, content, formats)
         with (
             open_image(path if content is None else io.BytesIO(content), formats) as image,
             path.open("rb") if content is None else io.BytesIO(content) as stream,
@@ -123,6 +123,8 @@ def read_image(
             sixteen_bit = _is_sixteen_bit(image)
             if sixteen_bit and content is not None:
                 raise InputError(f"{path}: has 16 bits a channel; convert it to 8")
+            if sixteen_bit and formats is not None and image.format not in SIXTEEN_BIT_FORMATS:
+                raise InputError(f"{path}: is {image.format} with 16 bits a channel; save it as PNG or TIFF")
             pixels = _decode_sixteen_bit(path) if sixteen_bit else ImageOps.exif_transpose(image)
             metadata, encoding = read_file_facts(image, stream)
             read = ImageFile(pixels, image.info.get("icc_profile"), exif_block(image), metadata, encoding)
@@ -340,15 +342,19 @@ def read_file_facts(image: Image.Image, stream: BinaryIO) -> tuple[Metadata, Enc
         return Metadata(left_out=("its metadata, which is damaged",)), Encoding("")
 
 
-def _check_kind(path: Path, content: bytes | None) -> None:
+def _check_kind(path: Path, content: bytes | None, formats: tuple[str, ...] | None) -> None:
     """Refuse files that Pillow reads only with a plugin, or whose preview it takes for the photo.
 
     Raises:
-        InputError: with the plugin to install.
+        InputError: with the plugin to install, or the formats to use.
     """
     if path.suffix.lower() in _RAW_SUFFIXES:
         raise InputError(f"{path}: {_RAW_ADVICE}")
-    if _is_heif(path if content is None else io.BytesIO(content)) and importlib.util.find_spec("pillow_heif") is None:
+    if not _is_heif(path if content is None else io.BytesIO(content)):
+        return
+    if formats is not None:
+        raise InputError(f"{path}: is HEIC, which is not taken here; save it as JPEG or PNG")
+    if importlib.util.find_spec("pillow_heif") is None:
         raise InputError(f"{path}: is HEIC, which needs the plugin pillow-heif; pip install 'aict_hf[heif]'")
 
 

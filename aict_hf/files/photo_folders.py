@@ -61,7 +61,13 @@ def photo_suffixes(formats: Iterable[str] | None = None) -> frozenset[str]:
     return frozenset(suffix for suffix, name in by_suffix.items() if name in readable)
 
 
-def find_photos(folder: Path, *, without: Sequence[Path] = (), not_counted: Iterable[str] = ()) -> FoundPhotos:
+def find_photos(
+    folder: Path,
+    *,
+    without: Sequence[Path] = (),
+    not_counted: Iterable[str] = (),
+    formats: Iterable[str] | None = None,
+) -> FoundPhotos:
     """Find the photos in a folder and its subfolders.
 
     A photo is a file with an extension of a format that Pillow reads. Hidden files and folders, and folders in which
@@ -72,6 +78,7 @@ def find_photos(folder: Path, *, without: Sequence[Path] = (), not_counted: Iter
         folder: the folder to search.
         without: folders inside it that are not searched.
         not_counted: extensions of other files that belong there, such as `.txt`: `left_out` does not count them.
+        formats: as for `photo_suffixes`.
     Raises:
         InputError: if the folder, or one inside it, cannot be read.
     Examples:
@@ -80,7 +87,7 @@ def find_photos(folder: Path, *, without: Sequence[Path] = (), not_counted: Iter
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; give a folder of images")
-    suffixes = photo_suffixes()
+    suffixes = photo_suffixes(formats)
     passed = {_identity(path) for path in without if path.is_dir()}
     seen = {_identity(folder)}
     files: list[Path] = []

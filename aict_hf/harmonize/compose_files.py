@@ -11,7 +11,7 @@ from ..compose.photos import paste_photo
 from ..errors import InputError
 from ..files.images import ImageFile, read_image, what_is_lost, write_image
 from ..model.foreground_mask import mask_surprises
-from ..model.image_processing_aict import OpenedPhoto, is_painted_mask, mask_tensor, rgb_tensor
+from ..model.image_processing_aict import OpenedPhoto, is_painted_mask, mask_tensor, opacity_tensor, rgb_tensor
 from .files import PAINTED, Job, check_output
 from .harmonizer import Harmonizer
 from .options import ComposeOptions
@@ -74,7 +74,9 @@ def compose_files(
     except ValueError as error:
         raise InputError(f"{mask or cutout}: {error}") from error
     if harmonizer is not None:
-        opened = OpenedPhoto(composite.pixels, rgb_tensor(composite.pixels), torch.from_numpy(foreground)[None])
+        pixels = composite.pixels
+        shown = opacity_tensor(pixels)
+        opened = OpenedPhoto(pixels, rgb_tensor(pixels), torch.from_numpy(foreground)[None], opacity=shown)
         [luts] = harmonizer.predict_opened([opened])
         composite = replace(composite, pixels=luts.apply(strength=options.strength))
     write_image(output, composite)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..errors import InputError, UnpairedError, one_line
+from ..errors import InputError, NoMasksError, UnpairedError, one_line
 from ..files.atomic_write import atomic_file
 from ..files.images import (
     OUTPUT_FORMATS,
@@ -94,7 +94,12 @@ class Report:
 
 
 def find_jobs(
-    composites: Path, masks: Path | None, output: Path | None, *, warn: Callable[[str], None] = lambda message: None
+    composites: Path,
+    masks: Path | None,
+    output: Path | None,
+    *,
+    warn: Callable[[str], None] = lambda message: None,
+    formats: tuple[str, ...] | None = None,
 ) -> tuple[list[Job], list[UnpairedError]]:
     """Pair the images of a folder and its subfolders with their masks and outputs.
 
@@ -106,16 +111,19 @@ def find_jobs(
         masks: folder of masks. If None, the mask of `photo.jpg` is `photo_mask.png` beside it, else its alpha channel.
         output: folder of the results, or None if nothing is to be written.
         warn: called with one line for each kind of files that are left out.
+        formats: Pillow's names of the formats to accept, for untrusted files; all that Pillow reads if left out.
     Returns:
         the jobs in order of file name, and an `UnpairedError` for every composite that has no mask, has several masks,
         or would be written over another output or an input.
     Raises:
-        InputError: if a folder is missing or holds no images, or there are neither masks nor alpha channels.
+        NoMasksError: if there are neither masks nor alpha channels.
+        InputError: if a folder is missing or holds no images.
     """
-    photos = find_photos(composites, without=[folder for folder in (masks, output) if folder is not None])
+    around = [folder for folder in (masks, output) if folder is not None]
+    photos = find_photos(composites, without=around, formats=formats)
     given = photos
     if masks is not None and not (masks.is_dir() and masks.samefile(composites)):
-        given = find_photos(masks, without=[composites])
+        given = find_photos(masks, without=[composites], formats=formats)
     pairs = pair_masks(photos, None if masks is None else given)
     inputs = {path.resolve() for path in (*photos.files, *given.files)} if output is not None else set()
     jobs: list[Job] = []
@@ -146,11 +154,8 @@ def find_jobs(
     if not jobs and not failures:
         words = f" but {left_out[0]}" if left_out[0] else ""
         raise InputError(f"{composites}: holds no images{words}; expected JPEG, PNG, WebP, TIFF or alike")
-    if masks is None and not any(job.mask is not None or _may_have_alpha(job.composite) for job in jobs):
-        raise InputError(
-            f"{composites}: holds images without alpha channel; give the folder of its masks with --masks, or put each "
-            "mask beside its image, as photo_mask.png beside photo.jpg"
-        )
+    if masks is None and not any(job.mask is not None or _may_have_alpha(job.composite, formats) for job in jobs):
+        raise NoMasksError(composites)
     for found, words in zip((photos, given), left_out, strict=False):
         if words:
             warn(f"{found.folder}: left out {words}")
@@ -266,6 +271,22 @@ def write_report(path: Path, files: Sequence[FileReport]) -> None:
             writer.writerow(row | rounded)
 
 
+def turn_surprises(photo: Path, mask: Path, size: tuple[int, int]) -> list[str]:
+    """Say if a mask may have been made of the unturned photo, where the sizes would not tell.
+
+    Args:
+        photo, mask: the files.
+        size: width and height of the upright photo.
+    Returns:
+        one sentence, or none.
+    """
+    turn = 1 if orientation(mask) > 1 else orientation(photo)
+    if not (1 < turn < 5 or (turn > 1 and size[0] == size[1])):
+        return []
+    reason = f"{photo} is turned upright by its EXIF orientation {turn}"
+    return [f"the mask is taken to be made of the upright photo; {reason}"]
+
+
 def check_output(job: Job) -> None:
     """Check that an output can be written and would not replace one of its inputs.
 
@@ -315,10 +336,10 @@ def _no_one_mask(composite: Path, candidates: Sequence[Path], photos: FoundPhoto
     return f"has {found} in {masks.folder / subfolder}; expected one named {stem}.png or alike{elsewhere}"
 
 
-def _may_have_alpha(path: Path) -> bool:
+def _may_have_alpha(path: Path, formats: tuple[str, ...] | None) -> bool:
     """Whether an image has an alpha channel by its header; True if the header cannot be read."""
     try:
-        with open_image(path) as image:
+        with open_image(path, formats) as image:
             return image.has_transparency_data
     except Exception:  # decoders raise of many kinds on damaged files; reading the file says what is wrong
         return True
@@ -387,11 +408,8 @@ def _finish(read: _Read, luts: PhotoLUTs | Exception, options: HarmonizeOptions)
 def _surprises(read: _Read) -> list[str]:
     """What the mask of a job probably does not mean."""
     found = read.photo.surprises()
-    job, (width, height) = read.job, read.file.size
-    turn = 1 if job.mask is None or orientation(job.mask) > 1 else orientation(job.composite)
-    if 1 < turn < 5 or (turn > 1 and width == height):  # otherwise the sizes would tell
-        reason = f"{job.composite} is turned upright by its EXIF orientation {turn}"
-        found.append(f"the mask is taken to be made of the upright photo; {reason}")
+    if read.job.mask is not None:
+        found += turn_surprises(read.job.composite, read.job.mask, read.file.size)
     return found
 
 
@@ -411,5 +429,6 @@ __all__ = [
     "check_output_folder",
     "find_jobs",
     "harmonize_files",
+    "turn_surprises",
     "write_report",
 ]

@@ -9,6 +9,7 @@ LOWEST_WHITE = 0.1  # a mask whose highest level is below this holds numbers, no
 FULL_STRENGTH = 0.9  # one below this changes plainly less than its author expects
 TINT = 32 / 255  # colours whose channels differ by less are gray, as in masks that were saved as JPEG
 STRAY = 0.01  # share of a mask's pixels that may contradict its kind, as noise of compression does
+MANY = 0.2  # share of a mask's colours that only a second colour changes
 SEEN_ROWS = 256  # of a mask are looked at for flat areas; all would take long
 MOST_FLAT_LEVELS = 64  # soft edges have more levels between black and white, or no flat areas
 
@@ -157,20 +158,49 @@ def _is_gray(colors: Tensor) -> bool:
 
 def _one_color_on_black(colors: Tensor) -> Tensor:
     """The share of the one colour at each pixel, float, shape (1, H, W)."""
-    unit = to_unit(colors)
-    brightness = unit.sum(0)
-    # The median, because compression leaves single pixels that are brighter.
-    color = unit[:, brightness >= 0.8 * brightness.max()].median(dim=1).values[:, None, None]
-    share = (unit * color).sum(0) / (color**2).sum()
-    other = ((unit - share * color).abs().amax(0) > 4 * TINT / 3) & (unit.amax(0) > TINT)
-    if int(other.sum()) > STRAY * int((unit.amax(0) > TINT).sum()):
-        first, second = color.flatten(), unit[:, other][:, 0]
-        named = " and ".join(str(tuple((255 * values).round().int().tolist())) for values in (first, second))
-        raise ValueError(
-            f"the mask is in several colours, such as {named}, as pictures and maps of classes are; "
-            "make the object white and all else black"
-        )
+    color = _only_color(_flat_colors(colors))[:, None, None]
+    share = (to_unit(colors) * color).sum(0) / (color**2).sum()
     return share.clamp(0, 1)[None]
+
+
+def _flat_colors(colors: Tensor) -> Tensor:
+    """Colours in [0, 1] of visible pixels, shape (3, N), without edges, where JPEG mixes them.
+
+    All visible pixels if few are flat, as in soft masks and small ones. Tall masks are sampled.
+    """
+    step = max(1, colors.shape[1] // SEEN_ROWS)
+    upper, lower = to_unit(colors[:, :-1:step]), to_unit(colors[:, 1::step])
+    change = torch.maximum((upper - lower)[..., 1:].abs(), upper.diff(dim=2).abs()).amax(0)
+    right = upper[:, :, 1:]
+    visible = right.amax(0) > TINT
+    flat = visible & (change < TINT / 4)
+    if int(flat.sum()) > MANY * int(visible.sum()):
+        return right[:, flat]
+    unit = to_unit(colors)
+    return unit[:, unit.amax(0) >= min(TINT, unit.max().item())]
+
+
+def _only_color(seen: Tensor) -> Tensor:
+    """The one colour of which all colours, in [0, 1], shape (3, N), are shares. Its shape is (3,).
+
+    Raises:
+        ValueError: if there are several.
+    """
+    brightness = seen.sum(0)
+    # The median, because compression leaves single pixels that are brighter.
+    color = seen[:, brightness >= 0.8 * brightness.max()].median(dim=1).values
+    share = (seen * color[:, None]).sum(0) / (color**2).sum()
+    difference = (seen - share * color[:, None]).abs().amax(0)
+    # Compression changes few pixels by much. A second colour that resembles the first changes many by less.
+    for least, most in ((4 * TINT / 3, STRAY), (TINT / 2, MANY)):
+        other = difference > least
+        if int(other.sum()) > most * seen.shape[1]:
+            named = [tuple((255 * values).round().int().tolist()) for values in (color, seen[:, other][:, 0])]
+            raise ValueError(
+                f"the mask is in several colours, such as {named[0]} and {named[1]}, as pictures and maps of classes "
+                "are; make the object white and all else black"
+            )
+    return color
 
 
 __all__ = ["check_highest_level", "is_painted", "luminance", "mask_surprises", "read_mask"]

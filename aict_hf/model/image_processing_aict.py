@@ -482,7 +482,7 @@ def _opened(photo: Any, foreground: Any, input_data_format: str | None) -> Opene
     rgb, mask = photo_tensors(photo, foreground, input_data_format)
     opacity = None
     if not isinstance(photo, Image.Image) or photo.has_transparency_data:
-        opacity = _opacity(_channels(photo, "image", input_data_format))
+        opacity = opacity_tensor(photo, input_data_format=input_data_format)
     return OpenedPhoto(photo, rgb, mask, input_data_format, opacity)
 
 
@@ -509,6 +509,19 @@ def rgb_tensor(photo: Any, *, name: str = "image", input_data_format: str | None
         ValueError: if the shape, dtype or a value is not one of an image.
     """
     return _colors(_channels(photo, name, input_data_format))
+
+
+def opacity_tensor(photo: Any, *, input_data_format: str | None = None) -> Tensor | None:
+    """Make the tensor of one photo's alpha channel.
+
+    Args:
+        photo, input_data_format: as for `photo_tensors`.
+    Returns:
+        the alpha channel, shape (1, H, W), of the photo's dtype; None if the photo is opaque.
+    Raises:
+        ValueError: if the shape, dtype or a value is not one of an image.
+    """
+    return _opacity(_channels(photo, "image", input_data_format))
 
 
 def mask_tensor(mask: Any, *, input_data_format: str | None = None) -> Tensor:
@@ -649,6 +662,7 @@ __all__ = [
     "is_painted_mask",
     "is_several",
     "mask_tensor",
+    "opacity_tensor",
     "open_image",
     "open_photo",
     "open_photos",

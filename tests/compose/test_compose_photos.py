@@ -35,7 +35,7 @@ def flat(level, size=(40, 30)):
 
 
 @pytest.mark.parametrize(
-    "mask", [np.full((30, 40), 255, np.uint16), np.full((30, 40), 3, np.uint8), np.zeros((30, 40))]
+    "mask", [np.full((30, 40), 20000, np.uint16), np.full((30, 40), 60, np.uint8), np.zeros((30, 40))]
 )
 def test_a_mask_that_marks_nothing_is_named(mask):
     with pytest.raises(ValueError, match="the mask marks nothing to paste: its highest value is 0") as caught:
@@ -44,6 +44,13 @@ def test_a_mask_that_marks_nothing_is_named(mask):
     clear = ImageFile(Image.new("RGBA", (40, 30)))
     with pytest.raises(ValueError, match="the alpha channel marks nothing to paste"):
         paste_photo(clear, None, flat(9), position=(20, 15))
+
+
+def test_a_mask_of_numbers_is_named():
+    with pytest.raises(ValueError, match="16 bits, where 65535 is foreground, but its highest level is 255"):
+        paste_photo(flat(9), np.full((30, 40), 255, np.uint16), flat(9), position=(20, 15))
+    with pytest.raises(ValueError, match="highest level is 3, where 255 is foreground"):
+        paste_photo(flat(9), np.full((30, 40), 3, np.uint8), flat(9), position=(20, 15))
 
 
 @pytest.mark.parametrize(

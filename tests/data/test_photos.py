@@ -41,6 +41,17 @@ def test_iharmony4_is_read_by_its_lists(iharmony4):
     assert (sample.name, sample.subset) == ("c12_34_1.jpg", "HCOCO")
 
 
+def test_lists_and_files_may_come_from_other_systems(iharmony4):
+    part = iharmony4 / "HCOCO"
+    expected = read_iharmony4([part], "test")
+    (part / "HCOCO_test.txt").write_text("\ufeffcomposite_images\\C12_34_1.jpg\r\n", encoding="utf-8")
+    (part / "masks" / "._c12_34.png").write_bytes(b"\0\5\x16\7")
+    assert read_iharmony4([part], "test") == expected
+    (part / "masks" / "C12_34.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"c12_34\.png: differs from .*C12_34\.jpg only in its extension or case"):
+        read_iharmony4([part], "test")
+
+
 def test_incomplete_sets_are_named(iharmony4):
     with pytest.raises(InputError, match=r"has no list \*_train\.txt"):
         read_iharmony4([iharmony4], "train")

@@ -42,6 +42,12 @@ def test_what_is_no_photo_is_counted(tmp_path):
     assert find_photos(fill(tmp_path / "clean", "a.png", ".DS_Store")).left_out == ""
 
 
+def test_only_photos_of_given_formats_are_found(tmp_path):
+    found = find_photos(fill(tmp_path, "a.png", "b.JPG", "c.tga", "d.mpo"), formats=("JPEG", "PNG"))
+    assert [path.name for path in found.files] == ["a.png", "b.JPG", "d.mpo"]
+    assert found.left_out == "1 file of other kinds (.tga 1)"
+
+
 def test_copies_of_systems_and_tools_are_left_out_and_said(tmp_path):
     tools = ("@eaDir/a.png", ".ipynb_checkpoints/a.png", "__MACOSX/._a.png", "day/$RECYCLE.BIN/x.jpg")
     fill(tmp_path, "a.png", "._a.png", "day/b.png", *tools)

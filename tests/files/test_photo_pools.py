@@ -1,17 +1,27 @@
-import numpy as np
 import pytest
-from conftest import make_photo
 
 from aict_hf.errors import InputError
-from aict_hf.files.photo_pools import load_photo, read_photo_pool
+from aict_hf.files.photo_pools import photos_named_in, read_photo_pool
 
 
 def test_pools_are_read_by_their_metadata(pool):
     photos = read_photo_pool([pool])
     assert [(photo.name, photo.kind) for photo in photos] == [(f"{seed}.png", "object") for seed in range(1, 5)]
-    image, mask = load_photo(photos[0])
-    assert np.array_equal(image, make_photo(60, 80, seed=1)[0])
-    assert mask.shape == (60, 80)
+    assert all(photo.image.is_file() and photo.mask.is_file() for photo in photos)
+
+
+def test_names_may_come_from_windows_and_macos(pool):
+    (pool / "deep").mkdir()
+    for name in ("1.png", "1_mask.png"):
+        (pool / name).rename(pool / "deep" / name.upper())
+    (pool / "2.png").rename(pool / "e\u0301.png")
+    metadata = (pool / "metadata.csv").read_text()
+    metadata = metadata.replace("1.png,1_mask.png", "deep\\1.png,deep\\1_mask.png").replace("2.png,", "\u00e9.png,")
+    (pool / "metadata.csv").write_text(metadata, encoding="utf-8")
+    photos = read_photo_pool([pool])
+    assert [photo.image.relative_to(pool).as_posix() for photo in photos[:2]] == ["deep/1.PNG", "e\u0301.png"]
+    (pool / "list.txt").write_text("DEEP/1.png\r\ne\u0301.png\n", encoding="utf-8")
+    assert photos_named_in(pool / "list.txt", photos) == photos[:2]
 
 
 def test_broken_pools_are_named(pool):

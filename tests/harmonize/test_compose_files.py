@@ -48,8 +48,8 @@ def test_bad_input_is_refused_and_writes_nothing(files):
     Image.new("L", (9, 9)).save(files / "small.png")
     with pytest.raises(InputError, match=r"small.png: is 9 x 9 pixels, .*cutout.png is 56 x 40; resize the mask"):
         compose_files(files / "cutout.png", files / "small.png", files / "photo.png", files / "out.png", None)
-    Image.new("L", (56, 40), 3).save(files / "dark.png")
-    with pytest.raises(InputError, match=r"dark.png: the mask marks nothing to paste"):
+    Image.new("L", (56, 40), 60).save(files / "dark.png")
+    with pytest.raises(InputError, match=r"dark.png: the mask marks nothing to paste: its highest value is 0.235"):
         compose_files(files / "cutout.png", files / "dark.png", files / "photo.png", files / "out.png", None)
     with pytest.raises(InputError, match="strength is 2; expected a share from 0 to 1"):
         ComposeOptions(strength=2)
@@ -63,3 +63,16 @@ def test_weak_masks_are_said(files):
     compose_files(*inputs, files / "out.png", None, warn=said.append)
     [line] = said
     assert "mask.png: the mask's highest level is 170 of 255" in line
+
+
+def test_hidden_colours_of_the_background_do_not_count(files, harmonizer):
+    photo = make_photo(60, 90, seed=1)[0]
+    opacity = np.where(np.arange(90) < 45, 0, 255)[None].repeat(60, axis=0).astype(np.uint8)
+    results = []
+    for hidden in (0, 255):
+        colors = np.where(opacity[..., None] > 0, photo, hidden).astype(np.uint8)
+        Image.fromarray(np.dstack([colors, opacity])).save(files / "photo.png")
+        inputs = files / "cutout.png", None, files / "photo.png", files / "out.png"
+        compose_files(*inputs, harmonizer, ComposeOptions(position=(45, 30)), mask_output=files / "mask.png")
+        results.append(levels(files / "out.png")[levels(files / "mask.png") == 255])
+    assert np.array_equal(*results)

@@ -63,7 +63,9 @@ def test_only_the_same_run_is_finished(folder, run):
 
 def test_a_corrected_mask_and_a_new_composite_cost_their_own_output(folder, run):
     run()
-    Image.new("L", (32, 24), 255).save(folder / "in" / "day" / "b_mask.png")
+    Image.fromarray(make_photo(24, 32, seed=7)[1]).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(
+        folder / "in" / "day" / "b_mask.png"
+    )
     assert run() == (1, 1, [f"{AGAIN} 1"])
     Image.fromarray(make_photo(24, 32, seed=5)[0]).save(folder / "in" / "a.png")
     assert run() == (1, 1, [f"{AGAIN} 1"])

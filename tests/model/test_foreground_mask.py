@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,7 @@ def test_a_gray_mask_with_transparent_pixels_lies_on_black():
         (palette(INSIDE, (0, 0, 0), (1, 1, 1)), "holds only 0 and 1"),
         (palette(INSIDE + 2 * (X > 35), (0, 0, 0), (128, 0, 0), (0, 80, 0)), "such as .128, 0, 0. and .0, 80, 0."),
         (palette(INSIDE, (68, 1, 84), (253, 231, 37)), "several colours"),
+        (palette(INSIDE * (1 + (X > 18)), (0, 0, 0), (224, 224, 192), (192, 128, 128)), "several"),  # VOC's border
         (255 - PAINTED, "several colours"),
         (make_photo(HEIGHT, WIDTH)[0], "several colours"),
     ],
@@ -86,6 +89,23 @@ def test_a_gray_mask_with_transparent_pixels_lies_on_black():
 def test_numbers_and_colours_are_refused(mask, words):
     with pytest.raises(ValueError, match=words):
         mask_tensor(mask)
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (9, 1), (2, 2), (900, 9)])
+def test_painted_masks_of_any_shape(shape):
+    mask = np.zeros((*shape, 3), np.uint8)
+    mask[-1, -1] = 255, 0, 0
+    assert read(mask).sum() == read(mask)[-1, -1] == 1
+
+
+@pytest.mark.parametrize("color", [(255, 0, 0), (0, 255, 0), (255, 255, 0), (192, 128, 128)])
+def test_painted_masks_may_be_jpeg_files(color):
+    file = io.BytesIO()
+    distance = np.hypot(X - 20, Y - 15)
+    Image.fromarray(((distance < 10)[..., None] * color).astype(np.uint8)).save(file, "JPEG", quality=75)
+    mask = read(Image.open(file))
+    assert mask[distance < 8].min() > 0.8  # compression reaches inside
+    assert mask[distance > 13].max() < 0.15
 
 
 def test_levels_below_white_are_said():
