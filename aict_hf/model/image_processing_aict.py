@@ -266,7 +266,9 @@ class AICTImageProcessor(BaseImageProcessor):
         photos = list(open_photos(images, masks, input_data_format))
         warn_of_surprises(photos)
         inputs = self.network_inputs(photos, size=size, return_tensors=return_tensors)
-        return inputs if device is None else inputs.to(device)
+        if device is not None:
+            inputs.to(device)  # in place
+        return inputs
 
     def network_inputs(
         self,

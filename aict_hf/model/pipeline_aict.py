@@ -102,7 +102,7 @@ class ImageHarmonizationPipeline(Pipeline):
 
 def _is_stream(given: Any) -> bool:
     """Whether this is a generator, another iterable or a data set, and neither an image, a row nor a list."""
-    if is_several(given) or isinstance(given, ImageLike | Mapping):
+    if is_several(given) or isinstance(given, ImageLike | Mapping | bytes):
         return False
     return isinstance(given, Iterable | Dataset)
 
@@ -116,6 +116,13 @@ def _items(given: Any) -> Iterator[Any]:
         yield given
 
 
+def _count(given: Any) -> int | None:
+    """How many images these are; None for a stream that does not know."""
+    if not is_several(given) and not _is_stream(given):
+        return 1
+    return len(given) if isinstance(given, Sized) else None
+
+
 def _with_masks(images: Any, masks: Any) -> Any:
     """Rows of composites with their masks: one for one composite, a list for a list, a generator for a stream."""
     if not _is_stream(images) and not _is_stream(masks):
@@ -123,8 +130,9 @@ def _with_masks(images: Any, masks: Any) -> Any:
             _refuse_row(image)
         rows = [{"image": image, "mask": mask} for image, mask in pair_images(images, masks)]
         return rows if is_several(images) else rows[0]
-    if isinstance(images, Sized) and isinstance(masks, Sized) and len(images) != len(masks):
-        raise ValueError(f"{len(images)} images came with {len(masks)} masks; pass one mask per image")
+    counts = _count(images), _count(masks)
+    if None not in counts and counts[0] != counts[1]:
+        raise ValueError(f"{counts[0]} images came with {counts[1]} masks; pass one mask per image")
     pairs = _pairs(images, masks)
     if _is_stream(images):
         return pairs

@@ -303,8 +303,9 @@ def test_misuse_is_explained(pipe):
         pipe(photo, images=photo)
     with pytest.raises(ValueError, match="no composite was given"):
         pipe()
-    with pytest.raises(ValueError, match="image is a int; expected"):
-        pipe(7)
+    for given in (7, b"PNG"):
+        with pytest.raises(ValueError, match=f"image is a {type(given).__name__}; expected"):
+            pipe(given)
 
 
 def test_streams_and_masks_of_other_numbers_are_refused(pipe):
@@ -317,7 +318,10 @@ def test_streams_and_masks_of_other_numbers_are_refused(pipe):
         pipe(photos[:2], iter(masks))
     with pytest.raises(ValueError, match="there are 1 images and more masks"):
         pipe(photos[0], iter(masks))
+    images_of = KeyDataset([{"image": photo} for photo in photos], "image")
     with pytest.raises(ValueError, match="3 images came with 2 masks"):
-        pipe(KeyDataset([{"image": photo} for photo in photos], "image"), masks[:2])
+        pipe(images_of, masks[:2])
+    with pytest.raises(ValueError, match="3 images came with 1 masks"):
+        pipe(images_of, np.asarray(masks[0]))
     with pytest.raises(ValueError, match="both inside the dicts and beside"):
         list(pipe(({"image": photo} for photo in photos), iter(masks)))
