@@ -62,10 +62,15 @@ def _register_pipeline(_: ModuleType) -> None:
     from transformers.pipelines import PIPELINE_REGISTRY
 
     from .model.pipeline_aict import ImageHarmonizationPipeline
+    from .pretrained import DEFAULT_CHECKPOINT
 
+    task = "image-harmonization"
     PIPELINE_REGISTRY.register_pipeline(
-        "image-harmonization", pipeline_class=ImageHarmonizationPipeline, pt_model=AutoModel, type="image"
+        task, pipeline_class=ImageHarmonizationPipeline, pt_model=AutoModel, type="image"
     )
+    # Not an argument of the call above: `save_pretrained` would write the default, a folder here, into each config.
+    known = PIPELINE_REGISTRY.supported_tasks
+    known[task] = {**known[task], "default": {"model": (DEFAULT_CHECKPOINT, None)}}
 
 
 _MODEL = f"{__package__}.model"

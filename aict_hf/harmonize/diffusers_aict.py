@@ -101,8 +101,7 @@ class AICTHarmonizePipeline(DiffusionPipeline):
         if isinstance(mask_image, np.ndarray | Tensor) and mask_image.ndim == 3:  # diffusers reads it as a batch
             single = isinstance(mask_image, np.ndarray) and mask_image.shape[2] == 1
             mask_image = mask_image[None] if single else mask_image[:, None]
-        several: tuple[Any, ...] = (image, mask_image, original_image)
-        generated, masks, originals = (list(given) if is_several(given) else [given] for given in several)
+        generated, masks, originals = (_single_images(given) for given in (image, mask_image, original_image))
         if not generated:
             raise ValueError("image is an empty list; pass at least one image")
         for name, given in (("mask_image", masks), ("original_image", originals)):
@@ -145,6 +144,9 @@ class AICTHarmonizeStep(ModularPipelineBlocks):
     `harmonization_strength`, because the inpainting pipeline has an `image_processor` and a `strength`.
     `load_components` loads the bundled checkpoint. Do not use the block after `padding_mask_crop`, which lays the
     result onto the photo itself: soft edges of the mask would be blended twice.
+
+    `AICTHarmonizeStep().init_pipeline(folder)`, then `load_components()`, loads what `save_pretrained` wrote.
+    `ModularPipeline.from_pretrained(folder)` cannot: it finds diffusers' own blocks only.
 
     Source: AICT (NeurIPS 2024).
     """
@@ -192,6 +194,15 @@ class AICTHarmonizeStep(ModularPipelineBlocks):
         )[0]
         self.set_block_state(state, block_state)
         return components, state
+
+
+def _single_images(given: Any) -> list[Any]:
+    """The images of one image, a list or a batch; also of a list of batches, which diffusers' pipelines take."""
+    single: list[Any] = []
+    for item in given if is_several(given) else [given]:
+        batch = isinstance(item, np.ndarray | Tensor) and item.ndim == 4
+        single += list(item) if batch else [item]
+    return single
 
 
 def _composite(image: Any, mask_image: Any, original_image: Any, *, keep_uint8: bool) -> OpenedPhoto:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from http.client import HTTPException
+from inspect import signature
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from transformers.image_processing_base import ImageProcessingMixin  # noqa: F401  diffusers looks for it here
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+from transformers.image_utils import SizeDict
 
 from .color_difference import ciede2000, rgb_to_lab
 from .foreground_mask import is_painted, luminance, mask_surprises, read_mask
@@ -31,6 +33,28 @@ DISHARMONY_PIXELS = 2**16
 MAX_DOWNLOAD = 256 * 2**20  # bytes
 LONGEST_PATH = 4096  # characters
 SHORTEST_BASE64 = 64  # characters; a shorter text is the name of a file that is missing
+
+# Keywords of transformers' image processors, each with the values that say what is done here anyway.
+_STANDARD_KEYWORDS: dict[str, tuple[Any, ...]] = {
+    "do_convert_rgb": (True,),
+    "do_resize": (True,),
+    "default_to_square": (True,),
+    "resample": (Image.Resampling.BILINEAR.value,),
+    "do_rescale": (True,),
+    "rescale_factor": (1 / 255,),
+    "do_normalize": (False,),
+    "image_mean": (0, [0, 0, 0]),
+    "image_std": (1, [1, 1, 1]),
+    "do_center_crop": (False,),
+    "crop_size": (),
+    "do_pad": (False,),
+    "pad_size": (),
+    "data_format": ("channels_first",),
+    "disable_grouping": (True, False),  # photos are never grouped; the results are the same
+    "image_seq_length": (),
+}
+_CALL_KEYWORDS = ("input_data_format", "return_tensors", "device")
+_FILE_KEYWORDS = ("auto_map", "feature_extractor_type", "image_processor_type", "processor_class")
 
 
 @dataclass(frozen=True)
@@ -145,7 +169,13 @@ class AICTImageProcessor(BaseImageProcessor):
     (H, W, C); `input_data_format` overrides this. Files are turned upright according to their EXIF orientation.
 
     Args:
-        size: height and width of the low-resolution copies, in pixels: `{"height": 256, "width": 256}` or one number.
+        size: height and width of the low-resolution copies, in pixels: `{"height": 256, "width": 256}`, a pair or one
+            number.
+        kwargs: other keywords of transformers' image processors, if they say what is done anyway, for example
+            `do_resize=True`, `resample=2` (bilinear) or `do_normalize=False`.
+    Raises:
+        TypeError: if a keyword is not one of transformers' image processors.
+        ValueError: if a keyword asks for what is not done, for example `do_normalize=True`.
 
     Examples:
         >>> from aict_hf import AICTImageProcessor
@@ -158,9 +188,40 @@ class AICTImageProcessor(BaseImageProcessor):
 
     model_input_names = ["pixel_values", "mask"]  # noqa: RUF012  as transformers declares it
 
-    def __init__(self, size: dict[str, int] | int = 256, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.size = _size_dict(size)
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._auto_class = None  # or saving a subclass would copy the file it is written in
+
+    def __init__(self, size: dict[str, int] | Sequence[int] | int | None = 256, **kwargs: Any) -> None:
+        _check_keywords({name: value for name, value in kwargs.items() if not _is_of_files(name)})
+        super().__init__(**{name: value for name, value in kwargs.items() if value is not None})
+        self.size = _size_dict(256 if size is None else size)
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Make an image processor from the content of its file, as transformers does.
+
+        Warns:
+            UserWarning: for what the file says and is not done. Files written before such keywords were refused may
+                hold it.
+        """
+        known, ignored = {}, []
+        own = signature(cls).parameters  # a subclass may have more
+        for name, value in image_processor_dict.items():
+            try:
+                if name not in own and not _is_of_files(name):
+                    _check_keywords({name: value})
+            except (TypeError, ValueError):
+                ignored.append(f"{name}={value!r}")
+            else:
+                known[name] = value
+        if ignored:
+            warnings.warn(
+                f"the image processor's file says {', '.join(ignored)}, which has no effect here and never had; "
+                "save the image processor again to be rid of it",
+                stacklevel=2,
+            )
+        return super().from_dict(known, **kwargs)
 
     def __call__(self, images: Any, masks: Any = None, **kwargs: Any) -> BatchFeature:  # type: ignore[override]
         return self.preprocess(images, masks, **kwargs)
@@ -170,9 +231,11 @@ class AICTImageProcessor(BaseImageProcessor):
         images: ImageLike | Sequence[ImageLike],
         masks: ImageLike | Sequence[ImageLike | None] | None = None,
         *,
-        size: dict[str, int] | int | None = None,
+        size: dict[str, int] | Sequence[int] | int | None = None,
         input_data_format: str | None = None,
         return_tensors: str | None = None,
+        device: torch.device | str | None = None,
+        **kwargs: Any,
     ) -> BatchFeature:
         """Make the network's inputs.
 
@@ -184,6 +247,8 @@ class AICTImageProcessor(BaseImageProcessor):
             size: low-resolution size, instead of the processor's own.
             input_data_format: "channels_first" or "channels_last" for arrays of ambiguous layout.
             return_tensors: "pt" for torch tensors, "np" for NumPy arrays.
+            device: where the torch tensors are put.
+            kwargs: other keywords of transformers' image processors, if they say what is done anyway.
         Returns:
             `pixel_values`, RGB in [0, 1], shape (B, 3, height, width), and `mask`, in [0, 1], (B, 1, height, width).
         Warns:
@@ -191,18 +256,25 @@ class AICTImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: if an image has an unsupported shape, type or value, a mask is missing, holds several colours or
                 numbers instead of levels, or differs in size from its image, or the alpha channel that is the mask is
-                opaque everywhere.
+                opaque everywhere; if a keyword asks for what is not done.
             FileNotFoundError: if a path does not exist.
+            TypeError: if a keyword is not one of transformers' image processors.
         """
+        _check_keywords(kwargs)
+        if device is not None and return_tensors != "pt" and torch.device(device).type != "cpu":
+            raise ValueError(f'device is {device}, where arrays cannot be; pass return_tensors="pt" with it')
         photos = list(open_photos(images, masks, input_data_format))
         warn_of_surprises(photos)
-        return self.network_inputs(photos, size=size, return_tensors=return_tensors)
+        inputs = self.network_inputs(photos, size=size, return_tensors=return_tensors)
+        if device is not None:
+            inputs.to(device)  # in place
+        return inputs
 
     def network_inputs(
         self,
         photos: Iterable[OpenedPhoto],
         *,
-        size: dict[str, int] | int | None = None,
+        size: dict[str, int] | Sequence[int] | int | None = None,
         return_tensors: str | None = "pt",
     ) -> BatchFeature:
         """Make the network's inputs from opened photos: what `preprocess` returns."""
@@ -543,11 +615,35 @@ def is_painted_mask(mask: Any) -> bool:
     return is_painted(_channels(mask, "mask", None))
 
 
-def _size_dict(size: dict[str, int] | int) -> dict[str, int]:
-    sides = {"height": size, "width": size} if isinstance(size, int) else dict(size)
-    if set(sides) != {"height", "width"} or not all(isinstance(side, int) and side > 0 for side in sides.values()):
+def _size_dict(size: Any) -> dict[str, int]:
+    sides: Any = {"height": size, "width": size} if isinstance(size, int) else size
+    if isinstance(sides, list | tuple) and len(sides) == 2:
+        sides = dict(zip(("height", "width"), sides, strict=True))
+    if isinstance(sides, SizeDict):
+        sides = dict(sides)
+    fits = isinstance(sides, dict) and set(sides) == {"height", "width"}
+    if not fits or not all(isinstance(side, int) and side > 0 for side in sides.values()):
         raise ValueError(f"size is {size}; expected a number of pixels or {{'height': ..., 'width': ...}}")
-    return sides
+    return dict(sides)
+
+
+def _is_of_files(name: str) -> bool:
+    """Whether libraries write this into an image processor's file; diffusers' names begin with an underscore."""
+    return name in _FILE_KEYWORDS or name.startswith("_")
+
+
+def _check_keywords(keywords: dict[str, Any]) -> None:
+    """Refuse keywords that ask for what is not done; None leaves it to the image processor."""
+    for name, value in keywords.items():
+        if name in _CALL_KEYWORDS and value is not None:
+            raise ValueError(f"{name}={value!r} belongs to the call; pass it with the images")
+        if name not in _STANDARD_KEYWORDS and name not in _CALL_KEYWORDS:
+            taken = ", ".join(("size", *_CALL_KEYWORDS, *_STANDARD_KEYWORDS))
+            raise TypeError(f"unknown keyword {name}; the image processor of AICT takes {taken}")
+        plain = list(value) if isinstance(value, list | tuple | np.ndarray) else value
+        if value is not None and plain not in _STANDARD_KEYWORDS[name]:
+            done = " or ".join(f"{name}={choice!r}" for choice in _STANDARD_KEYWORDS[name]) or f"no {name}"
+            raise ValueError(f"{name}={value!r} is not supported, the image processor of AICT has {done}; leave it out")
 
 
 def _as_list(images: Any) -> list[Any]:

@@ -1,8 +1,12 @@
 """transformers pipeline of AICT: a composite and its mask in, the harmonized photo out."""
 
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
+from itertools import zip_longest
+from types import GeneratorType
 from typing import Any
 
+from torch.utils.data import Dataset
 from transformers.pipelines.base import Pipeline
 
 from .image_processing_aict import ImageLike, is_several, open_photo, pair_images, warn_of_surprises
@@ -29,34 +33,41 @@ class ImageHarmonizationPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
-    def __call__(self, inputs: Any, masks: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any = None, masks: Any = None, *, images: Any = None, **kwargs: Any) -> Any:
         """Harmonize one or several composites.
 
         Args:
-            inputs: a composite or a list of composites: anything `AICTImageProcessor` takes, so also web addresses and
-                base64. Or a dict `{"image": ..., "mask": ...}`, a list of dicts or a generator of dicts. Sizes may
-                differ.
-            masks: one foreground mask per composite; not with dicts. A composite with an alpha channel needs no mask
-                (nor a "mask" in its dict): its alpha channel is then the mask.
+            inputs: a composite: anything `AICTImageProcessor` takes, so also web addresses and base64. Or a row
+                `{"image": ..., "mask": ...}`, whose other columns are ignored. Or several of these: a list, a
+                generator, a data set, or transformers' `KeyDataset`. Sizes may differ.
+            masks: one foreground mask per composite, not with rows: a list, a generator or a data set for several. A
+                composite with an alpha channel needs no mask (nor a "mask" in its row): its alpha channel is then the
+                mask.
+            images: another name for `inputs`, as in transformers' own pipelines.
             strength: share of the change to apply, 0 to 1 (default 1).
             timeout: seconds that the server of a web address may stay silent (default 60).
             batch_size: how many composites go through the network at once (default 1).
+            num_workers: how many processes read the composites (default 0).
         Returns:
             the harmonized image, of the composite's type, size and mode (PIL for a path). A list for a list, an
-            iterator for a generator.
+            iterator for a generator or a data set.
         Raises:
-            ValueError: for the reasons of `AICTImageProcessor.preprocess`, or if an address cannot be fetched.
+            ValueError: for the reasons of `AICTImageProcessor.preprocess`, if an address cannot be fetched, or if a row
+                has no image, or a mask under another name.
         """
+        if images is not None:
+            if inputs is not None:
+                raise ValueError("composites were given twice; pass them first, or as images=")
+            inputs = images
+        if inputs is None:
+            raise ValueError("no composite was given; pass one, or a list, a generator or a data set of them")
         if masks is not None:
-            if isinstance(inputs, dict) or (is_several(inputs) and any(isinstance(item, dict) for item in inputs)):
-                raise ValueError('masks were given both inside the dicts and beside them; pass {"image", "mask"} only')
-            pairs = [{"image": image, "mask": mask} for image, mask in pair_images(inputs, masks)]
-            inputs = pairs if is_several(inputs) else pairs[0]
+            inputs = _with_masks(inputs, masks)
         elif is_several(inputs):
-            inputs = [item if isinstance(item, dict) else {"image": item} for item in inputs]
-        elif isinstance(inputs, ImageLike):
-            inputs = {"image": inputs}
-        if isinstance(inputs, list) and not inputs:
+            inputs = list(inputs)
+        elif _is_stream(inputs) and not isinstance(inputs, Dataset | GeneratorType):
+            inputs = (item for item in inputs)  # transformers streams these two alone
+        if isinstance(inputs, list | Dataset) and isinstance(inputs, Sized) and len(inputs) == 0:
             return []
         return super().__call__(inputs, **kwargs)
 
@@ -64,15 +75,14 @@ class ImageHarmonizationPipeline(Pipeline):
         self, strength: float | None = None, timeout: float | None = None, **kwargs: Any
     ) -> tuple[dict, dict, dict]:
         if kwargs:
-            taken = "strength, timeout, batch_size"
+            taken = "images, masks, strength, timeout, batch_size, num_workers"
             raise ValueError(f"unknown argument {', '.join(sorted(kwargs))}; this pipeline takes {taken}")
         preprocess = {} if timeout is None else {"timeout": timeout}
         return preprocess, {} if strength is None else {"strength": strength}, {}
 
-    def preprocess(self, input_: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        if not isinstance(input_, dict) or "image" not in input_ or set(input_) - {"image", "mask"}:
-            raise ValueError(f'a pipeline input is {input_!r}; expected {{"image": composite, "mask": mask}}')
-        photo = open_photo(input_["image"], input_.get("mask"), timeout=timeout)
+    def preprocess(self, input_: Any, timeout: float | None = None) -> dict[str, Any]:
+        image, mask = _image_and_mask(input_)
+        photo = open_photo(image, mask, timeout=timeout)
         warn_of_surprises([photo])
         return {**self.image_processor.network_inputs([photo]), "photo": photo}
 
@@ -88,6 +98,73 @@ class ImageHarmonizationPipeline(Pipeline):
 
     def postprocess(self, model_outputs: dict[str, Any]) -> Any:
         return model_outputs["harmonized"].image
+
+
+def _is_stream(given: Any) -> bool:
+    """Whether this is a generator, another iterable or a data set, and neither an image, a row nor a list."""
+    if is_several(given) or isinstance(given, ImageLike | Mapping | bytes):
+        return False
+    return isinstance(given, Iterable | Dataset)
+
+
+def _items(given: Any) -> Iterator[Any]:
+    if is_several(given) or (isinstance(given, Iterable) and _is_stream(given)):
+        yield from given
+    elif isinstance(given, Dataset):
+        yield from (given[index] for index in range(len(given)))  # type: ignore[arg-type]  # KeyDataset's kind
+    else:
+        yield given
+
+
+def _count(given: Any) -> int | None:
+    """How many images these are; None for a stream that does not know."""
+    if not is_several(given) and not _is_stream(given):
+        return 1
+    return len(given) if isinstance(given, Sized) else None
+
+
+def _with_masks(images: Any, masks: Any) -> Any:
+    """Rows of composites with their masks: one for one composite, a list for a list, a generator for a stream."""
+    if not _is_stream(images) and not _is_stream(masks):
+        for image in _items(images):
+            _refuse_row(image)
+        rows = [{"image": image, "mask": mask} for image, mask in pair_images(images, masks)]
+        return rows if is_several(images) else rows[0]
+    counts = _count(images), _count(masks)
+    if None not in counts and counts[0] != counts[1]:
+        raise ValueError(f"{counts[0]} images came with {counts[1]} masks; pass one mask per image")
+    pairs = _pairs(images, masks)
+    if _is_stream(images):
+        return pairs
+    rows = list(pairs)
+    return rows if is_several(images) else rows[0]
+
+
+def _pairs(images: Any, masks: Any) -> Iterator[dict[str, Any]]:
+    missing = object()
+    for count, (image, mask) in enumerate(zip_longest(_items(images), _items(masks), fillvalue=missing)):
+        if image is missing or mask is missing:
+            fewer, more = ("images", "masks") if image is missing else ("masks", "images")
+            raise ValueError(f"there are {count} {fewer} and more {more}; pass one mask per image")
+        _refuse_row(image)
+        yield {"image": image, "mask": mask}
+
+
+def _refuse_row(image: Any) -> None:
+    if isinstance(image, Mapping):
+        raise ValueError('masks were given both inside the dicts and beside them; pass {"image", "mask"} only')
+
+
+def _image_and_mask(row: Any) -> tuple[Any, Any]:
+    """The composite and the mask of one input; None for a mask that was left out."""
+    if not isinstance(row, Mapping):
+        return row, None
+    names = ", ".join(map(str, row))
+    if "image" not in row:
+        raise ValueError(f'a pipeline input is a row of {names or "nothing"}; expected {{"image": ..., "mask": ...}}')
+    if "mask" not in row and any("mask" in str(name).lower() for name in row):
+        raise ValueError(f'a pipeline input is a row of {names}; expected the mask under the name "mask"')
+    return row["image"], row.get("mask")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
 import importlib
+import inspect
 import sys
 from pathlib import Path
 
@@ -243,6 +244,96 @@ def test_arrays_tensors_and_files_are_read_as_diffusers_returns_them(pipe, tmp_p
     assert np.array_equal(pipe(*given[-1]).images[0], pipe(array, hard(mask)).images[0])
 
 
+def test_lists_of_batches_are_the_images_in_them(pipe):
+    photos, masks = zip(*[photo_and_mask(seed=seed) for seed in range(3)], strict=True)
+    expected = pipe(list(photos), list(masks)).images
+    tensors = [torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None] for photo in photos]
+    mask_tensors = [torch.from_numpy(np.array(mask))[None, None] for mask in masks]
+    arrays = [np.stack(photos[:2]), np.asarray(photos[2])]
+    for image, mask_image, original in (
+        (tensors, mask_tensors, None),
+        ([torch.cat(tensors[:2]), tensors[2]], list(masks), None),
+        (arrays, mask_tensors, arrays),
+    ):
+        results = pipe(image, mask_image, original_image=original).images
+        assert len(results) == 3
+        assert all(map(np.array_equal, results, expected))
+    with pytest.raises(ValueError, match="image holds 3 images, mask_image 2; pass"):
+        pipe(tensors, mask_tensors[:2])
+
+
+class TestPipelineTesterMixin:
+    """What diffusers' PipelineTesterMixin asks of every pipeline, by the names that it has there."""
+
+    @staticmethod
+    def inputs():
+        photo, mask = photo_and_mask()
+        image = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None] / 255
+        return {"image": image, "mask_image": torch.from_numpy(np.array(mask))[None, None] / 255, "output_type": "np"}
+
+    def test_save_load_local(self, pipe, tmp_path):
+        pipe.save_pretrained(tmp_path, safe_serialization=False)
+        loaded = AICTHarmonizePipeline.from_pretrained(tmp_path)
+        assert loaded.components.keys() == pipe.components.keys()
+        assert np.array_equal(loaded(**self.inputs())[0], pipe(**self.inputs())[0])
+
+    def test_pipeline_call_signature(self):
+        parameters = inspect.signature(AICTHarmonizePipeline.__call__).parameters
+        optional = {name for name, given in parameters.items() if given.default is not inspect.Parameter.empty}
+        assert {"image", "mask_image"} <= parameters.keys() - optional
+        assert {"output_type", "return_dict"} <= optional
+
+    def test_inference_batch_consistent(self, pipe):
+        inputs = self.inputs()
+        batch = {name: 2 * [inputs[name]] for name in ("image", "mask_image")}
+        assert len(pipe(**(inputs | batch))[0]) == 2
+
+    def test_inference_batch_single_identical(self, pipe):
+        inputs = self.inputs()
+        batch = {name: 3 * [inputs[name]] for name in ("image", "mask_image")}
+        together = pipe(**(inputs | batch), batch_size=3)[0]
+        assert together.shape[0] == 3
+        assert np.allclose(together[0], pipe(**inputs)[0][0], atol=1e-4)
+
+    def test_dict_tuple_outputs_equivalent(self, pipe):
+        assert np.array_equal(pipe(**self.inputs()).images, pipe(**self.inputs(), return_dict=False)[0])
+
+    def test_components_function(self, pipe):
+        assert pipe.components == {"model": pipe.model, "image_processor": pipe.image_processor}
+        assert np.array_equal(AICTHarmonizePipeline(**pipe.components)(**self.inputs())[0], pipe(**self.inputs())[0])
+
+    def test_to_device(self, pipe):
+        assert pipe.to("cpu").model.device.type == "cpu"
+        assert not np.isnan(pipe(**self.inputs())[0]).any()
+        assert pipe.to("meta").model.device.type == "meta"
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+    def test_to_dtype_and_half_precision_inference_no_nan(self, pipe, dtype):
+        assert pipe.model.dtype == torch.float32
+        assert pipe.to(dtype=dtype).model.dtype == dtype
+        assert not np.isnan(pipe(**self.inputs())[0]).any()
+
+    @pytest.mark.filterwarnings(
+        "ignore:.torch_dtype. is deprecated:FutureWarning"
+    )  # the oldest diffusers knows no other
+    def test_save_load_float16(self, pipe, tmp_path):
+        pipe.to(torch.float16).save_pretrained(tmp_path)
+        loaded = AICTHarmonizePipeline.from_pretrained(tmp_path, torch_dtype=torch.float16)
+        assert loaded.model.dtype == torch.float16
+        assert np.allclose(loaded(**self.inputs())[0], pipe(**self.inputs())[0], atol=1e-2)
+
+    def test_serialization_with_variants(self, pipe, tmp_path):
+        pipe.save_pretrained(tmp_path, variant="fp16")
+        assert [path.name for path in (tmp_path / "model").glob("*.safetensors")] == ["model.fp16.safetensors"]
+        loaded = AICTHarmonizePipeline.from_pretrained(tmp_path, variant="fp16")
+        assert np.array_equal(loaded(**self.inputs())[0], pipe(**self.inputs())[0])
+
+    def test_loading_with_incorrect_variants_raises_error(self, pipe, tmp_path):
+        pipe.save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match="variant=fp16"):
+            AICTHarmonizePipeline.from_pretrained(tmp_path, variant="fp16")
+
+
 def test_in_bfloat16_the_background_stays_exact(pipe, inpainted):
     photo, mask, generated = inpainted
     expected = pipe(generated, mask, original_image=photo).images[0]
@@ -342,8 +433,9 @@ def test_a_saved_step_loads_again(pipe, inpainted, tmp_path):
     photo, mask, generated = inpainted
     step = AICTHarmonizeStep().init_pipeline()
     step.update_components(harmonization_model=pipe.model, harmonization_image_processor=pipe.image_processor)
-    step.save_pretrained(str(tmp_path), overwrite_modular_index=True)
-    again = AICTHarmonizeStep().init_pipeline(tmp_path)
+    step.save_pretrained(str(tmp_path / "first"), overwrite_modular_index=True)
+    (tmp_path / "first").rename(tmp_path / "moved")
+    again = AICTHarmonizeStep().init_pipeline(tmp_path / "moved")
     again.load_components()
     arguments = {"images": [generated], "mask_image": mask, "image": photo, "output": "images"}
     assert np.array_equal(again(**arguments)[0], step(**arguments)[0])
@@ -367,7 +459,7 @@ class Invert(ModularPipelineBlocks):
         return components, state
 
 
-def test_the_step_follows_other_blocks(pipe):
+def test_the_step_follows_other_blocks(pipe, tmp_path):
     photo, mask = photo_and_mask()
     blocks = SequentialPipelineBlocks.from_blocks_dict({"decode": Invert(), "harmonize": AICTHarmonizeStep()})
     whole = blocks.init_pipeline()
@@ -375,6 +467,10 @@ def test_the_step_follows_other_blocks(pipe):
     [result] = whole(image=photo, mask_image=mask, output="images")
     inverted = photo.point(lambda level: 255 - level)
     assert np.array_equal(result, pipe(inverted, mask, original_image=photo).images[0])
+    whole.save_pretrained(str(tmp_path), overwrite_modular_index=True)
+    again = blocks.init_pipeline(tmp_path)
+    again.load_components()
+    assert np.array_equal(again(image=photo, mask_image=mask, output="images")[0], result)
 
 
 def test_the_step_ends_a_stable_diffusion_xl_inpainting_pipeline(pipe):

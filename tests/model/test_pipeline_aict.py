@@ -2,14 +2,18 @@ import functools
 import http.server
 import threading
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from conftest import make_photo, put_in_cache, run_afresh
 from PIL import Image
 from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
-from aict_hf import ImageHarmonizationPipeline
+from aict_hf import DEFAULT_CHECKPOINT, AICTImageProcessor, ImageHarmonizationPipeline
+
+FEATURES = datasets.Features({"label": datasets.Value("int64"), "image": datasets.Image(), "mask": datasets.Image()})
 
 
 @pytest.fixture
@@ -97,6 +101,81 @@ def test_only_the_image_processor_is_looked_for():
     loaded = {name for name in dir(ImageHarmonizationPipeline) if name.startswith("_load_")}
     wanted = {name for name in loaded if getattr(ImageHarmonizationPipeline, name) is not False}
     assert wanted == {"_load_image_processor"}
+
+
+def test_what_was_saved_apart_loads_without_a_question(model, processor, tmp_path, monkeypatch):
+    """transformers asks whether to run custom code, and waits, where it finds no class for something it looks for."""
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    loaded = pipeline("image-harmonization", model=str(tmp_path), device="cpu")
+    assert type(loaded) is ImageHarmonizationPipeline
+    assert type(loaded.model) is type(model)
+    photo, mask = pairs()[0]
+    assert np.array_equal(loaded(photo, mask), direct(model, processor, photo, mask))
+
+
+def test_without_a_model_it_is_the_default_checkpoint(tmp_path, caplog):
+    pipe = pipeline("image-harmonization", device="cpu")
+    assert pipe.model.config.name_or_path == DEFAULT_CHECKPOINT
+    assert pipe.image_processor.size == AICTImageProcessor.from_pretrained(DEFAULT_CHECKPOINT).size
+    pipe.save_pretrained(tmp_path)
+    assert DEFAULT_CHECKPOINT not in (tmp_path / "config.json").read_text()
+
+
+def same(results, expected):
+    results = list(results)
+    return len(results) == len(expected) and all(map(np.array_equal, results, expected))
+
+
+def test_every_form_of_several_composites(pipe):
+    photos, masks = map(list, zip(*pairs(), strict=True))
+    expected = pipe(photos, masks)
+    rows = [{"label": index, "image": photo, "mask": mask} for index, (photo, mask) in enumerate(pairs())]
+    table = datasets.Dataset.from_list(rows, features=FEATURES)
+    images_of, masks_of = KeyDataset(table, "image"), KeyDataset(table, "mask")
+    assert same(pipe(images=photos, masks=masks), expected)
+    assert same(pipe(inputs=photos, masks=masks), expected)
+    assert same(pipe(rows), expected)
+    assert same(pipe(tuple(rows)), expected)
+    assert same(pipe(row for row in rows), expected)
+    assert same(pipe(iter(rows)), expected)
+    assert same(pipe(table, batch_size=2), expected)
+    assert same(pipe(table.to_iterable_dataset()), expected)
+    assert same(pipe(images_of, masks_of), expected)
+    assert same(pipe(images=images_of, masks=masks), expected)
+    assert same(pipe(iter(photos), (mask for mask in masks)), expected)
+    assert isinstance(pipe(photos, iter(masks)), list)
+    assert np.array_equal(pipe(images=photos[0], masks=masks[0]), expected[0])
+    assert np.array_equal(pipe({"image": photos[0], "mask": masks[0], "label": 3}), expected[0])
+
+
+@pytest.mark.filterwarnings("ignore:nothing visible lies outside")
+def test_streams_of_bare_composites(pipe):
+    cutouts = [Image.fromarray(np.dstack(make_photo(seed=seed))) for seed in range(3)]
+    expected = pipe(cutouts)
+    assert same(pipe(cutout for cutout in cutouts), expected)
+    table = datasets.Dataset.from_list([{"photo": cutout} for cutout in cutouts])
+    stream = pipe(KeyDataset(table, "photo"), batch_size=2)
+    assert len(stream) == 2  # runs of the network
+    assert same(stream, expected)
+    assert list(pipe(KeyDataset(table.select([]), "photo"))) == []
+
+
+def test_run_batch_test(pipe):
+    """As transformers' pipeline tests call it: ten examples from a generator, four at a time."""
+    examples = [{"image": photo, "mask": mask} for photo, mask in pairs()]
+    assert len(list(pipe((examples[index % 3] for index in range(10)), batch_size=4))) == 10
+
+
+def test_half_precision(model, processor):
+    """The `_fp16` pipeline tests: results of half precision are close, and the background is untouched."""
+    photo, mask = pairs()[0]
+    expected = np.asarray(direct(model, processor, photo, mask), int)
+    half = pipeline("image-harmonization", model=model.to(torch.bfloat16), image_processor=processor, device="cpu")
+    result = np.asarray(half(photo, mask), int)
+    assert np.abs(result - expected).max() <= 16
+    assert np.array_equal(result[np.asarray(mask) == 0], np.asarray(photo)[np.asarray(mask) == 0])
 
 
 def test_generators_are_streamed(pipe):
@@ -214,5 +293,35 @@ def test_misuse_is_explained(pipe):
         pipe([{"image": photo, "mask": mask}], [mask])
     with pytest.raises(ValueError, match="a pipeline input is"):
         pipe([{"photo": photo, "mask": mask}])
-    with pytest.raises(ValueError, match="unknown argument streng"):
+    with pytest.raises(ValueError, match="a pipeline input is a row of photo, mask; expected"):
+        list(pipe(iter([{"photo": photo, "mask": mask}])))
+    with pytest.raises(ValueError, match='row of image, mask_image; expected the mask under the name "mask"'):
+        pipe([{"image": photo, "mask_image": mask}])
+    with pytest.raises(ValueError, match=r"unknown argument streng; this pipeline takes images, masks, strength,"):
         pipe(photo, mask, streng=0.5)
+    with pytest.raises(ValueError, match="composites were given twice"):
+        pipe(photo, images=photo)
+    with pytest.raises(ValueError, match="no composite was given"):
+        pipe()
+    for given in (7, b"PNG"):
+        with pytest.raises(ValueError, match=f"image is a {type(given).__name__}; expected"):
+            pipe(given)
+
+
+def test_streams_and_masks_of_other_numbers_are_refused(pipe):
+    photos, masks = map(list, zip(*pairs(), strict=True))
+    stream = iter(pipe(iter(photos), masks[:2]))
+    next(stream), next(stream)
+    with pytest.raises(ValueError, match="there are 2 masks and more images; pass one mask per image"):
+        next(stream)
+    with pytest.raises(ValueError, match="there are 2 images and more masks"):
+        pipe(photos[:2], iter(masks))
+    with pytest.raises(ValueError, match="there are 1 images and more masks"):
+        pipe(photos[0], iter(masks))
+    images_of = KeyDataset([{"image": photo} for photo in photos], "image")
+    with pytest.raises(ValueError, match="3 images came with 2 masks"):
+        pipe(images_of, masks[:2])
+    with pytest.raises(ValueError, match="3 images came with 1 masks"):
+        pipe(images_of, np.asarray(masks[0]))
+    with pytest.raises(ValueError, match="both inside the dicts and beside"):
+        list(pipe(({"image": photo} for photo in photos), iter(masks)))
