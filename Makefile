@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT := out
 # Two test processes with one thread each: several threads in each process would slow each other down on few cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# They take the files in the order of tests/conftest.py, the longest first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 FORMATTED := aict_hf space training tests examples benchmarks docs
 
 .PHONY: help demo space test test-all test-browser docs check format bench clean

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forks import ForkServer
 from PIL import Image
 
 if not torch.cuda.is_available():
@@ -21,11 +22,20 @@ if not torch.cuda.is_available():
 
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, Harmonizer
 
+LONG = {
+    "test_augment_files",
+    "test_cli",
+    "test_graphs",
+    "test_lut_triton",
+    "test_pipeline_aict",
+    "test_space",
+    "test_train",
+}
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name != "test_train.py")  # the longest first, not alone at the end
+    items.sort(key=lambda item: item.path.stem not in LONG)  # first, so that none of them runs alone at the end
     if torch.cuda.is_available():
         return
     for item in items:
@@ -61,6 +71,10 @@ def half_read():
 
 @pytest.fixture
 def config() -> AICTConfig:
+    return small_config()
+
+
+def small_config() -> AICTConfig:
     return AICTConfig(
         image_size=32,
         patch_size=4,
@@ -75,6 +89,10 @@ def config() -> AICTConfig:
 
 @pytest.fixture
 def model(config) -> AICTModel:
+    return small_model(config)
+
+
+def small_model(config: AICTConfig) -> AICTModel:
     """A small network with random weights whose LUTs are far from the identity."""
     torch.manual_seed(0)
     model = AICTModel(config).eval()
@@ -82,6 +100,14 @@ def model(config) -> AICTModel:
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     return model
+
+
+def save_small_checkpoint(folder: Path) -> Path:
+    """A folder with the small network and its processor."""
+    config = small_config()
+    small_model(config).save_pretrained(folder)
+    AICTImageProcessor(size=config.image_size).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture
@@ -152,9 +178,17 @@ def put_in_cache(exported: Path, cache: Path) -> None:
     (repository / "refs" / "main").write_text(HUB_COMMIT)
 
 
-def run_offline(program: str, folder: Path, **variables: str) -> None:
-    """Run Python code in `folder`, in a process of its own whose Hub cache is `folder / "home"`."""
-    environment = os.environ | {"HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"} | variables
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    """Runs Python commands in forks of a process that has imported transformers, but not `aict_hf`; see forks.py."""
+    server = ForkServer(tmp_path_factory.mktemp("forks"))
+    yield server
+    server.close()
+
+
+def run_afresh(program: str, folder: Path) -> None:
+    """Run Python code in `folder`, in a process that starts with no imports; its Hub cache is `folder / "home"`."""
+    environment = os.environ | {"HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
     environment.pop("TRITON_INTERPRET", None)
     result = subprocess.run(
         [sys.executable, "-c", program],
@@ -196,6 +230,15 @@ def write_pool(folder: Path, photos: int, height: int = 60, width: int = 80) -> 
             Image.fromarray(photo).save(folder / f"{seed}.png")
             Image.fromarray(mask).save(folder / f"{seed}_mask.png")
             writer.writerow([f"{seed}.png", f"{seed}_mask.png", "object"])
+    return folder
+
+
+@pytest.fixture
+def pool(tmp_path) -> Path:
+    """Five photos of 60 x 80 pixels, the first of them without a mask."""
+    folder = write_pool(tmp_path, 5)
+    metadata = (folder / "metadata.csv").read_text()
+    (folder / "metadata.csv").write_text(metadata.replace("0.png,0_mask.png", "0.png,"))
     return folder
 
 

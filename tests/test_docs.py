@@ -27,13 +27,15 @@ BLOCK = re.compile(NOT_RUN + NEEDS + r"```python\n(?P<code>.*?)```", re.DOTALL)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The working folder of the examples: composite.jpg, mask.png, cutout.png, photo.jpg and the folder cutouts."""
+    """The working folder of the examples: composites, masks, a cut-out and the folder cutouts."""
     photo, mask = make_photo()
     Image.fromarray(photo).save(tmp_path / "composite.jpg", quality=95)
     Image.fromarray(mask).save(tmp_path / "mask.png")
     write_cutouts(tmp_path / "cutouts")
     Image.open(tmp_path / "cutouts" / "kite" / "0.png").save(tmp_path / "cutout.png")
-    Image.fromarray(make_photo(60, 80, seed=3)[0]).save(tmp_path / "photo.jpg", quality=95)
+    photo, mask = make_photo(60, 80, seed=3)
+    Image.fromarray(photo).save(tmp_path / "photo.jpg", quality=95)
+    Image.fromarray(mask).save(tmp_path / "object.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -1,7 +1,6 @@
 import csv
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from conftest import make_photo, write_pool
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 600  # seconds after which a process counts as hanging
 
 
 @pytest.fixture
@@ -24,9 +22,9 @@ def read_rows(out):
         return list(csv.DictReader(file))
 
 
-def evaluate(*arguments):
-    command = [sys.executable, ROOT / "training" / "evaluate.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+@pytest.fixture
+def evaluate(forks, tmp_path):
+    return lambda *arguments: forks.run([ROOT / "training" / "evaluate.py", *arguments], tmp_path)
 
 
 def test_every_flag_has_a_help_text():
@@ -40,7 +38,7 @@ def test_every_flag_has_a_help_text():
     assert "Writes `per_image.csv`" in module.parser.format_help()
 
 
-def test_synthetic_composites_are_measured_beside_baselines(pool, model, processor, tmp_path):
+def test_synthetic_composites_are_measured_beside_baselines(evaluate, pool, model, processor, tmp_path):
     for part in (model, processor):
         part.save_pretrained(tmp_path / "mine")
     out = tmp_path / "out"
@@ -66,7 +64,7 @@ def test_synthetic_composites_are_measured_beside_baselines(pool, model, process
         assert grid.height == 3 * 164
 
 
-def test_iharmony4_is_measured_at_the_papers_resolution(tmp_path):
+def test_iharmony4_is_measured_at_the_papers_resolution(evaluate, tmp_path):
     root = tmp_path / "HCOCO"
     for folder in ("composite_images", "masks", "real_images"):
         (root / folder).mkdir(parents=True)
@@ -83,7 +81,7 @@ def test_iharmony4_is_measured_at_the_papers_resolution(tmp_path):
     assert float(row["fmse"]) > 1000
 
 
-def test_what_cannot_be_measured_is_skipped_and_named(pool, model, processor, tmp_path):
+def test_what_cannot_be_measured_is_skipped_and_named(evaluate, pool, tmp_path):
     (pool / "0.png").write_bytes(b"broken")
     one_pixel = np.zeros((60, 80), np.uint8)
     one_pixel[30, 40] = 255
@@ -97,13 +95,13 @@ def test_what_cannot_be_measured_is_skipped_and_named(pool, model, processor, tm
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_two_models_of_one_name_are_refused(pool, tmp_path):
+def test_two_models_of_one_name_are_refused(evaluate, pool, tmp_path):
     arguments = ("--dataset", "synthetic", "--data_dir", pool, "--output_dir", tmp_path / "out")
     result = evaluate("--model", "a/final", "b/final", *arguments)
     assert "final would be the name of two rows" in result.stderr
 
 
-def test_data_that_is_not_there_is_one_line(tmp_path):
+def test_data_that_is_not_there_is_one_line(evaluate, tmp_path):
     result = evaluate("--dataset", "synthetic", "--data_dir", tmp_path, "--output_dir", tmp_path / "out")
     assert result.returncode == 1
     assert result.stderr.strip().splitlines()[-1].startswith("evaluate.py: ")

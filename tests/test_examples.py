@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,18 +7,10 @@ from pycocotools.coco import COCO
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(script, *arguments):
-    command = [sys.executable, EXAMPLES / script, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    assert result.returncode == 0, result.stderr
-    return result.stdout.splitlines()
-
-
-def test_a_part_of_a_coco_dataset_is_augmented(tmp_path):
+def test_a_part_of_a_coco_dataset_is_augmented(forks, tmp_path):
     file = write_coco_dataset(tmp_path / "in")
-    said = run(
-        "augment_coco.py", file, tmp_path / "in" / "images", tmp_path / "out", "--images", 2, "--category", "dog"
-    )
+    folders = file, tmp_path / "in" / "images", tmp_path / "out"
+    said = forks.lines([EXAMPLES / "augment_coco.py", *folders, "--images", 2, "--category", "dog"], tmp_path)
     assert [line.split(":")[0] for line in said[:-1]] == ["0.png", "1.png"]
     coco = COCO(tmp_path / "out" / "annotations.json")
     assert len(coco.imgs) == 2
@@ -29,11 +19,12 @@ def test_a_part_of_a_coco_dataset_is_augmented(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_network_is_trained_with_the_transform(tmp_path, workers):
+def test_a_network_is_trained_with_the_transform(forks, tmp_path, workers):
     file = write_coco_dataset(tmp_path / "in")
     cutouts = write_cutouts(tmp_path / "cutouts")
     options = ("--cutouts", cutouts, "--epochs", 3, "--size", 32, "--workers", workers)
-    said = run("train_with_transform.py", file, tmp_path / "in" / "images", *options)
+    folders = file, tmp_path / "in" / "images"
+    said = forks.lines([EXAMPLES / "train_with_transform.py", *folders, *options], tmp_path)
     losses = [float(line.split()[-1]) for line in said]
     assert len(losses) == 3
     assert losses[-1] < losses[0]

@@ -2,7 +2,6 @@ import csv
 import importlib.util
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 import torch
 import yaml
 from conftest import make_photo, write_pool, write_shards
+from forks import PATIENCE, ForkServer
 from PIL import ExifTags, Image
 from safetensors.torch import load_file
 
@@ -23,7 +23,6 @@ from aict_hf.pretrained import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = {"image_size": 32, "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
-PATIENCE = 600  # seconds after which a process counts as hanging
 
 
 @pytest.fixture
@@ -125,54 +124,22 @@ def command(pool, output, **changes):
 
 
 def environment(folder):
-    offline = {"HF_HUB_OFFLINE": "1", "TRACKIO_DIR": str(folder / "trackio")}
-    return os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"} | offline
-
-
-# Runs each command in a fork of one process, so that the slow imports run once for all tests.
-SERVER = """
-import json, os, runpy, sys
-import accelerate, datasets, pandas, torch, torchmetrics, transformers
-import aict_hf.data.training_samples
-for line in sys.stdin:
-    job = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.chdir(job["folder"])
-        os.environ.update(job["environment"])
-        for number, name in ((1, "stdout.txt"), (2, "stderr.txt")):
-            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        sys.argv = job["arguments"]
-        runpy.run_path(sys.argv[0], run_name="__main__")
-        sys.exit()
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+    return {"ACCELERATE_USE_CPU": "1", "TRACKIO_DIR": str(folder / "trackio")}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def trainer(forks, tmp_path_factory):
+    """A server of forks that has imported what training/train.py needs."""
+    needed = "import accelerate, cv2, datasets, pandas, torchmetrics, aict_hf.data.training_samples"
+    server = ForkServer(tmp_path_factory.mktemp("trainer"), needed, parent=forks)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def run(trainer):
     """Run a command of training/train.py to its end, in a folder."""
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment(tmp_path_factory.getbasetemp()) | {"PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    )
-
-    def run(arguments, folder):
-        job = {"folder": str(folder), "environment": environment(folder), "arguments": arguments}
-        server.stdin.write(json.dumps(job) + "\n")
-        server.stdin.flush()
-        assert select.select([server.stdout], [], [], PATIENCE)[0], "the run hangs"
-        code = int(server.stdout.readline())
-        said = [(folder / name).read_text() for name in ("stdout.txt", "stderr.txt")]
-        return subprocess.CompletedProcess(arguments, code, *said)
-
-    yield run
-    os.killpg(server.pid, signal.SIGKILL)
-    server.communicate()
+    return lambda arguments, folder: trainer.run(arguments, folder, **environment(folder))
 
 
 @pytest.fixture
@@ -188,28 +155,28 @@ def losses(output):
         return {int(row["step"]): row["loss"] for row in csv.DictReader(file)}
 
 
-def start_and_wait(pool, output, steps, launcher=(), **changes):
-    """A run in the background that has logged `steps` steps."""
-    process = subprocess.Popen(
-        [sys.executable, *launcher, *command(pool, output, **changes)],
-        env=environment(pool.parent),
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + PATIENCE
-    while not ((output / "log.csv").exists() and len((output / "log.csv").read_text().splitlines()) > steps):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return process
+@pytest.fixture
+def start_and_wait(trainer):
+    def start_and_wait(pool, output, steps, launcher=(), **changes):
+        """A run in the background that has logged `steps` steps."""
+        arguments = [*launcher, *command(pool, output, **changes)]
+        process = trainer.start(arguments, pool.parent, **environment(pool.parent))
+        deadline = time.monotonic() + PATIENCE
+        while not ((output / "log.csv").exists() and len((output / "log.csv").read_text().splitlines()) > steps):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return process
+
+    return start_and_wait
 
 
-def test_a_killed_run_resumes_to_the_same_losses(train, pool, tmp_path):
+def test_a_killed_run_resumes_to_the_same_losses(train, start_and_wait, pool, tmp_path):
     changes = {"max_train_steps": 12, "dataloader_num_workers": 1}
     assert train(pool, tmp_path / "whole", **changes).returncode == 0
     process = start_and_wait(pool, tmp_path / "killed", 5, **changes)
-    process.send_signal(signal.SIGKILL)
-    process.wait(PATIENCE)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
     assert not (tmp_path / "killed" / "model.safetensors").exists()
     result = train(pool, tmp_path / "killed", **changes, resume_from_checkpoint="latest")
     assert result.returncode == 0, result.stderr
@@ -218,26 +185,26 @@ def test_a_killed_run_resumes_to_the_same_losses(train, pool, tmp_path):
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[1])
 
 
-def test_sigterm_saves_and_exits_cleanly(pool, tmp_path):
+def test_sigterm_saves_and_exits_cleanly(start_and_wait, pool, tmp_path):
     changes = {"max_train_steps": 100_000, "checkpointing_steps": 100_000, "dataloader_num_workers": 1}
     process = start_and_wait(pool, tmp_path / "out", 2, **changes)
-    process.terminate()
-    assert process.wait(PATIENCE) == 0
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait() == 0
     [checkpoint] = (tmp_path / "out").glob("checkpoint-*")
     assert int(checkpoint.name.rpartition("-")[2]) == max(losses(tmp_path / "out"))
 
 
-def test_ctrl_c_and_a_killed_launcher_save_too(pool, tmp_path):
+def test_ctrl_c_and_a_killed_launcher_save_too(start_and_wait, pool, tmp_path):
     """Ctrl-C reaches the workers too. `accelerate launch` does not pass signals on: the training sees that it ended."""
     changes = {"max_train_steps": 100_000, "checkpointing_steps": 100_000, "dataloader_num_workers": 1}
     process = start_and_wait(pool, tmp_path / "out", 2, **changes)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(PATIENCE) == 0
+    assert process.wait() == 0
     assert len(list((tmp_path / "out").glob("checkpoint-*"))) == 1
     launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1")
     process = start_and_wait(pool, tmp_path / "launched", 2, launcher=launcher, **changes)
-    process.terminate()
-    process.wait(PATIENCE)
+    os.kill(process.pid, signal.SIGTERM)
+    process.wait()
     deadline = time.monotonic() + PATIENCE
     while not list((tmp_path / "launched").glob("checkpoint-*")):
         assert time.monotonic() < deadline
@@ -281,8 +248,9 @@ def test_the_papers_run_on_its_layout(train, tmp_path):
 def test_learning_lowers_the_loss(train, pool, tmp_path):
     changes = {
         "resolution": 32,
-        "max_train_steps": 300,
-        "learning_rate": 0.003,
+        "stored_samples": 16,
+        "max_train_steps": 60,
+        "learning_rate": 0.01,
         "loss_points": 256,
         "max_grad_norm": 1.0,
     }
@@ -290,7 +258,7 @@ def test_learning_lowers_the_loss(train, pool, tmp_path):
     assert result.returncode == 0, result.stderr
     with (tmp_path / "out" / "log.csv").open(newline="") as file:
         ratios = [float(row["fmse"]) / float(row["composite_fmse"]) for row in csv.DictReader(file)]
-    assert sum(ratios[-50:]) < 0.9 * sum(ratios[:50])
+    assert sum(ratios[-20:]) < 0.7 * sum(ratios[:20])
 
 
 def test_a_yaml_and_a_checkpoint_to_start_from(train, pool, model, processor, tmp_path):
@@ -362,7 +330,9 @@ def test_a_backbone_starts_from_imagenet_and_its_first_stages_stay(train, pool, 
     }
 
 
-def test_stored_samples_are_made_once_and_a_killed_run_resumes_to_the_same_losses(train, pool, tmp_path):
+def test_stored_samples_are_made_once_and_a_killed_run_resumes_to_the_same_losses(
+    train, start_and_wait, pool, tmp_path
+):
     changes = {
         "resolution": 32,
         "loss_points": 64,
@@ -378,8 +348,8 @@ def test_stored_samples_are_made_once_and_a_killed_run_resumes_to_the_same_losse
     made = shard.stat().st_mtime_ns
     part = changes | {"samples_dir": tmp_path / "whole" / "samples"}
     process = start_and_wait(pool, tmp_path / "killed", 5, **part)
-    process.send_signal(signal.SIGKILL)
-    process.wait(PATIENCE)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
     result = train(pool, tmp_path / "killed", **part, resume_from_checkpoint="latest")
     assert result.returncode == 0, result.stderr
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
@@ -398,7 +368,7 @@ def test_two_processes_share_the_work(pool, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        env=environment(pool.parent),
+        env=os.environ | environment(pool.parent) | {"HF_HUB_OFFLINE": "1"},
         timeout=PATIENCE,
     )
     assert result.returncode == 0, result.stderr

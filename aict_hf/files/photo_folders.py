@@ -82,8 +82,8 @@ def find_photos(
     Raises:
         InputError: if the folder, or one inside it, cannot be read.
     Examples:
-        >>> [path.name for path in find_photos(Path("cutouts")).files]
-        ['a.png', 'b.png']
+        >>> [path.as_posix() for path in find_photos(Path("cutouts")).files][:2]
+        ['cutouts/bird/1.png', 'cutouts/bird/3.png']
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; give a folder of images")
@@ -200,8 +200,8 @@ class NamedFiles:
     Args:
         folder: the folder that names are relative to.
     Examples:
-        >>> NamedFiles(Path(".")).find("CUTOUTS\\\\kite\\\\b.png").as_posix()
-        'cutouts/kite/b.png'
+        >>> NamedFiles(Path(".")).find("CUTOUTS\\\\kite\\\\0.png").as_posix()
+        'cutouts/kite/0.png'
     """
 
     def __init__(self, folder: Path) -> None:

@@ -108,9 +108,25 @@ def test_copies_are_the_transforms_epochs(job, tmp_path):
         assert np.array_equal(masks, expected["masks"])
 
 
-def test_two_workers_write_the_same_bytes_as_one(job, tmp_path):
+TWO_WORKERS = """
+import json, pickle, sys
+from torch.utils.data import DataLoader
+from aict_hf.augment import files as augment_files
+from aict_hf.augment.options import AugmentJob, CopyPasteOptions
+def forked(dataset, *, multiprocessing_context, **options):
+    assert multiprocessing_context == "spawn"  # which would import everything once more in each worker
+    return DataLoader(pickle.loads(pickle.dumps(dataset)), multiprocessing_context="fork", **options)
+augment_files.DataLoader = forked
+fields = json.loads(sys.argv[1])
+options = CopyPasteOptions(**fields.pop("options"))
+augment_files.augment_files(AugmentJob(**fields, options=options), workers=2)
+"""
+
+
+def test_two_workers_write_the_same_bytes_as_one(job, forks, tmp_path):
     augment_files(job)
-    augment_files(replace(job, output=str(tmp_path / "two")), workers=2)
+    two = replace(job, output=str(tmp_path / "two"))
+    forks.lines(["-c", TWO_WORKERS, json.dumps(asdict(two))], tmp_path)
     assert files_of(tmp_path / "out") == files_of(tmp_path / "two")
 
 

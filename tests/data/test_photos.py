@@ -82,15 +82,6 @@ def test_sizes_that_differ_are_named(iharmony4):
         load_triplet(read_iharmony4([iharmony4], "test")[0])
 
 
-@pytest.fixture
-def pool(tmp_path):
-    """Five photos, the first of them without a mask."""
-    folder = write_pool(tmp_path, 5)
-    metadata = (folder / "metadata.csv").read_text()
-    (folder / "metadata.csv").write_text(metadata.replace("0.png,0_mask.png", "0.png,"))
-    return folder
-
-
 def test_synthetic_samples_depend_on_photo_and_seed_alone(pool):
     photos = read_photo_pool([pool])
     sample, again = (synthetic_sample(photos, 2, seed=1) for _ in "12")

@@ -1,6 +1,5 @@
 import json
 import runpy
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo
+from conftest import make_photo, save_small_checkpoint
 from PIL import Image
 
 from aict_hf import apply_luts
@@ -20,17 +19,16 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "onnx_numpy.py"
 TOLERANCE = 1e-4
 
 
-@pytest.fixture
-def mine(model, processor, tmp_path):
-    model.save_pretrained(tmp_path / "mine")
-    processor.save_pretrained(tmp_path / "mine")
-    return tmp_path / "mine"
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """A folder with the network of `model`."""
+    return save_small_checkpoint(tmp_path_factory.mktemp("mine"))
 
 
-@pytest.fixture
-def onnx_folder(mine, tmp_path):
+@pytest.fixture(scope="module")
+def onnx_folder(mine, tmp_path_factory):
     pytest.importorskip("onnxruntime")
-    return export_graphs(mine, tmp_path / "onnx", format="onnx")
+    return export_graphs(mine, tmp_path_factory.mktemp("graphs") / "onnx", format="onnx")
 
 
 def inputs(batch, side=32):
@@ -77,7 +75,7 @@ def test_half_precision_and_the_processors_size(model, processor, tmp_path):
         export_graphs(tmp_path / "half", tmp_path / "graphs", format="ONNX")
 
 
-def test_torch_programs_run_where_the_package_is_not(model, mine, tmp_path):
+def test_torch_programs_run_where_the_package_is_not(model, mine, forks, tmp_path):
     folder = export_graphs(mine, tmp_path / "programs", format="torch")
     pixel_values, mask = inputs(3)
     composite, foreground = photos(3, 37, 53)
@@ -91,7 +89,7 @@ network, luts = (torch.export.load({str(folder)!r} + f"/{{name}}.pt2").module() 
 pixel_values, mask, composite, foreground = torch.load({str(tmp_path / "inputs.pt")!r})
 torch.save(luts(composite, foreground, *network(pixel_values, mask)), {str(tmp_path / "out.pt")!r})
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
+    forks.lines(["-c", code], tmp_path)
     with torch.no_grad():
         ours = model(pixel_values, mask, return_harmonized=False)
     expected = apply_luts_reference(composite, foreground, ours.knots, ours.color_lut)

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import HUB_COMMIT, make_photo, put_in_cache, run_offline
+from conftest import HUB_COMMIT, make_photo, put_in_cache
+from forks import ForkServer
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
@@ -63,23 +64,32 @@ def mine(model, processor, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("version", ["installed", "oldest"])
+@pytest.fixture(scope="module", params=["installed", "oldest"])
+def python(request, forks, tmp_path_factory):
+    """A server of forks that has imported this version of transformers."""
+    if request.param == "installed":
+        yield forks
+        return
+    if not OLDEST.is_dir():
+        pytest.skip(f"no {OLDEST}: `make test` installs the oldest transformers there")
+    server = ForkServer(tmp_path_factory.mktemp("oldest"), packages=OLDEST)
+    yield server
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("program", "source"),
     [(HIDDEN + REMOTE, "folder"), (HIDDEN + REMOTE, "org/aict"), (INSTALLED, "org/aict")],
     ids=["folder without the package", "cache without the package", "cache with the package"],
 )
-def test_it_loads_where_people_will_load_it(program, source, version, model, processor, mine, tmp_path):
-    if version == "oldest" and not OLDEST.is_dir():
-        pytest.skip(f"no {OLDEST}: `make test` installs the oldest transformers there")
+def test_it_loads_where_people_will_load_it(program, source, python, model, processor, mine, tmp_path):
     exported = export_repository(mine, tmp_path / "exported")
     put_in_cache(exported, tmp_path / "home" / "hub")
     photo, mask = make_photo()
     Image.fromarray(photo).save(tmp_path / "photo.png")
     Image.fromarray(mask).save(tmp_path / "mask.png")
     location = str(exported) if source == "folder" else source
-    variables = {"PYTHONPATH": str(OLDEST)} if version == "oldest" else {}
-    run_offline(f"SOURCE = {location!r}\n{program}", tmp_path, **variables)
+    python.lines(["-c", f"SOURCE = {location!r}\n{program}"], tmp_path)
     with torch.no_grad():
         ours = model(**processor(photo, mask, return_tensors="pt"))
     theirs = np.load(tmp_path / "out.npz")

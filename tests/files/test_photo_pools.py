@@ -1,17 +1,7 @@
 import pytest
-from conftest import write_pool
 
 from aict_hf.errors import InputError
 from aict_hf.files.photo_pools import photos_named_in, read_photo_pool
-
-
-@pytest.fixture
-def pool(tmp_path):
-    """Five photos, the first of them without a mask."""
-    folder = write_pool(tmp_path, 5)
-    metadata = (folder / "metadata.csv").read_text()
-    (folder / "metadata.csv").write_text(metadata.replace("0.png,0_mask.png", "0.png,"))
-    return folder
 
 
 def test_pools_are_read_by_their_metadata(pool):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo, run_offline
+from conftest import make_photo
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -262,7 +262,7 @@ def test_the_progress_bar_is_configurable(pipe, capsys):
     assert "harmonizing" in capsys.readouterr().err
 
 
-def test_it_survives_saving(pipe, inpainted, tmp_path):
+def test_it_survives_saving(pipe, inpainted, forks, tmp_path):
     photo, mask, generated = inpainted
     pipe.save_pretrained(tmp_path / "saved")
     again = AICTHarmonizePipeline.from_pretrained(tmp_path / "saved")
@@ -275,7 +275,7 @@ from aict_hf.harmonize.diffusers_aict import AICTHarmonizePipeline
 pipe = AICTHarmonizePipeline.from_pretrained("saved")
 pipe("generated.png", "mask.png", original_image="photo.png").images[0].save("out.png")
 """
-    run_offline(code, tmp_path)
+    forks.lines(["-c", code], tmp_path)
     assert np.array_equal(Image.open(tmp_path / "out.png"), expected)
 
 
@@ -416,19 +416,14 @@ def test_the_step_ends_a_stable_diffusion_xl_inpainting_pipeline(pipe):
     assert np.array_equal(harmonized, pipe(generated, mask, original_image=photo).images[0])
 
 
-def run_example(name, folder, *arguments):
-    argv = [str(EXAMPLES / name), *map(str, arguments)]
-    run_offline(f"import runpy, sys\nsys.argv = {argv!r}\nrunpy.run_path(sys.argv[0], run_name='__main__')", folder)
-
-
 @pytest.mark.parametrize("crop", [32, pytest.param(0, marks=pytest.mark.slow)])
-def test_the_inpainting_example_keeps_the_photo_outside_the_mask(tmp_path, crop):
+def test_the_inpainting_example_keeps_the_photo_outside_the_mask(forks, tmp_path, crop):
     tiny_stable_diffusion(StableDiffusionInpaintPipeline, in_channels=9).save_pretrained(tmp_path / "model")
     photo, mask = photo_and_mask()
     photo.save(tmp_path / "photo.png")
     mask.save(tmp_path / "mask.png")
     options = ["--model", "model", "--steps", 2, "--padding_mask_crop", crop]
-    run_example("diffusers_inpaint.py", tmp_path, "photo.png", "mask.png", "a cat", *options)
+    forks.lines([EXAMPLES / "diffusers_inpaint.py", "photo.png", "mask.png", "a cat", *options], tmp_path)
     original, generated, harmonized = (
         levels(Image.open(tmp_path / "out" / "inpaint" / f"{name}.png"))
         for name in ("original", "generated", "harmonized")
@@ -442,14 +437,14 @@ def test_the_inpainting_example_keeps_the_photo_outside_the_mask(tmp_path, crop)
 
 
 @pytest.mark.parametrize("given_mask", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_the_compositing_example_keeps_the_photo_around_the_object(tmp_path, given_mask):
+def test_the_compositing_example_keeps_the_photo_around_the_object(forks, tmp_path, given_mask):
     tiny_stable_diffusion(StableDiffusionPipeline, in_channels=4).save_pretrained(tmp_path / "model")
     photo, mask = photo_and_mask()
     photo.save(tmp_path / "photo.png")
     mask.resize((64, 64)).save(tmp_path / "mask.png")
     options = ["--mask", "mask.png"] if given_mask else ["--threshold", 0.2]
     arguments = ["photo.png", "a cat", "--model", "model", "--steps", 2, "--size", 0.5, *options]
-    run_example("generate_composite_harmonize.py", tmp_path, *arguments)
+    forks.lines([EXAMPLES / "generate_composite_harmonize.py", *arguments], tmp_path)
     mask, composite, harmonized = (
         levels(Image.open(tmp_path / "out" / "composite" / f"{name}.png"))
         for name in ("mask", "composite", "harmonized")

@@ -1,9 +1,5 @@
 """Triton's kernels, on a GPU where there is one and in Triton's interpreter where there is none (see conftest.py)."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from test_lut import make_maps, make_pixels
@@ -24,9 +20,9 @@ def case(size, dtype, batch=1, maps=(5, 7)):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("size", [(37, 53), (1, 1), (1, 9), (9, 1)], ids=str)
+@pytest.mark.parametrize("size", [(21, 37), (1, 1), (1, 9), (9, 1)], ids=str)
 def test_result_is_the_references(size, dtype):
-    composite, mask, knots, color_lut = case(size, dtype, batch=2)
+    composite, mask, knots, color_lut = case(size, dtype, batch=2, maps=(2, 3))
     out = torch.empty_like(composite)
     assert lut_triton.apply_luts_triton(composite, mask, knots, color_lut, out, strength=0.75) is out
     expected = apply_luts_reference(composite, mask, knots, color_lut, strength=0.75)
@@ -35,9 +31,9 @@ def test_result_is_the_references(size, dtype):
     assert torch.equal(out[kept], composite[kept])
 
 
-@pytest.mark.parametrize("maps", [(1, 1), (1, 4), (4, 1), (9, 11)], ids=str)
+@pytest.mark.parametrize("maps", [(1, 1), (1, 3), (3, 1), (4, 5)], ids=str)  # the last has more nodes than pixels
 def test_maps_of_any_size(maps):
-    composite, mask, knots, color_lut = case((7, 10), torch.float32, maps=maps)
+    composite, mask, knots, color_lut = case((2, 3), torch.float32, maps=maps)
     out = lut_triton.apply_luts_triton(composite, mask, knots, color_lut, composite.clone())
     expected = apply_luts_reference(composite, mask, knots, color_lut)
     torch.testing.assert_close(out, expected, rtol=0, atol=2e-6)
@@ -49,7 +45,7 @@ def test_maps_of_any_size(maps):
 
 
 def test_strided_photos_masks_and_pieces():
-    composite, mask, knots, color_lut = case((40, 21), torch.float32)
+    composite, mask, knots, color_lut = case((40, 21), torch.float32, maps=(3, 3))
     expected = apply_luts_reference(composite, mask[:, :, :1].expand_as(mask), knots, color_lut)
     photo = composite.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     out = lut_triton.apply_luts_triton(
@@ -67,8 +63,8 @@ def test_strided_photos_masks_and_pieces():
 def test_cells_larger_than_a_program(monkeypatch):
     monkeypatch.setattr(lut_triton, "ROWS_PER_PROGRAM", 8)
     monkeypatch.setattr(lut_triton, "PIXELS", 64)
-    composite, mask, knots, color_lut = case((50, 30), torch.float32, maps=(2, 2))
-    mask[:, :, 20:30] = 0
+    composite, mask, knots, color_lut = case((20, 12), torch.float32, maps=(2, 2))
+    mask[:, :, 8:12] = 0
     out = lut_triton.apply_luts_triton(composite, mask, knots, color_lut, torch.empty_like(composite))
     expected = apply_luts_reference(composite, mask, knots, color_lut)
     torch.testing.assert_close(out, expected, rtol=0, atol=2e-6)
@@ -80,7 +76,7 @@ def test_cells_larger_than_a_program(monkeypatch):
 
 
 def test_gradients_are_the_references_and_the_same_every_time():
-    composite, mask, knots, color_lut = case((11, 17), torch.float32, batch=2, maps=(3, 4))
+    composite, mask, knots, color_lut = case((7, 9), torch.float32, batch=2, maps=(2, 3))
     gradient = torch.rand_like(composite)
     ours = lut_triton.lut_gradients_triton(gradient, composite, mask, knots, color_lut, strength=0.5)
     theirs = lut_gradients_reference(gradient, composite, mask, knots, color_lut, strength=0.5)
@@ -107,12 +103,8 @@ for kernel in (lut_triton._blend_kernel, lut_triton._gradient_kernel):
 """
 
 
-def test_kernels_compile_for_a_gpu_that_is_not_there():
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    result = subprocess.run(
-        [sys.executable, "-c", COMPILE], capture_output=True, text=True, check=False, env=environment, timeout=600
-    )
-    assert result.returncode == 0, result.stderr
+def test_kernels_compile_for_a_gpu_that_is_not_there(forks, tmp_path):
+    forks.lines(["-c", COMPILE], tmp_path)
 
 
 @pytest.mark.gpu
