@@ -53,12 +53,12 @@ class AICTAttention(nn.Module):
         attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
-        projections = [split_heads(proj(hidden_states)) for proj in (self.q_proj, self.k_proj, self.v_proj)]
+        query, key, value = (split_heads(proj(hidden_states)) for proj in (self.q_proj, self.k_proj, self.v_proj))
         dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
-        attended, weights = attention_interface(self, *projections, None, dropout=dropout, scaling=self.scaling)
+        attended, weights = attention_interface(self, query, key, value, None, dropout=dropout, scaling=self.scaling)
         if output_attentions and (weights is None or weights.ndim != 4):
             # Fused attention keeps no weights; flex attention returns logarithms of their sums instead.
-            attended, weights = eager_attention_forward(self, *projections, None, dropout=dropout, scaling=self.scaling)
+            attended, weights = eager_attention_forward(self, query, key, value, None, self.scaling, dropout)
         return self.o_proj(attended.flatten(2)), weights if output_attentions else None
 
 

@@ -185,11 +185,11 @@ class AICTModel(PreTrainedModel):
                 )
         return model
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Save weights, config and code as `PreTrainedModel.save_pretrained` does; no code with a subclass."""
         if self._auto_class is None:
             vars(self.config).pop("auto_map", None)  # from the checkpoint it was loaded from; the code stays there
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -279,7 +279,7 @@ class AICTModel(PreTrainedModel):
         if self.color_statistics is not None:
             token, weight_change = self.color_statistics(pixel_values, mask, *pretrained)
             hidden_states = hidden_states + token[:, None]
-        all_hidden_states = (hidden_states,) if output_hidden_states else None
+        all_hidden_states: tuple[Tensor, ...] | None = (hidden_states,) if output_hidden_states else None
         attentions: tuple[Tensor, ...] | None = () if output_attentions else None
         for layer in self.layers:
             hidden_states, weights = layer(hidden_states, output_attentions)

@@ -3,13 +3,15 @@
 import copy
 import inspect
 import json
+import logging
 import pickle
+from dataclasses import fields
 
 import pytest
 import torch
 from conftest import full_resolution, make_inputs
 
-from aict_hf import AICTConfig, AICTModel
+from aict_hf import AICTConfig, AICTModel, AICTOutput
 
 ATTENTIONS = ["eager", "sdpa"]
 
@@ -19,9 +21,9 @@ def any_config(request, config):
     """The small network as published, and the smallest with a backbone."""
     if request.param == "plain":
         return config
-    fields = {"image_size": 64, "patch_size": 16, "decoder_stride": 4, "backbone": "efficientnet_lite0"}
-    fields |= {"norm_first": True, "color_statistics": True, "decoder_hidden_size": 8}
-    return AICTConfig.from_dict(config.to_dict() | fields)
+    changes = {"image_size": 64, "patch_size": 16, "decoder_stride": 4, "backbone": "efficientnet_lite0"}
+    changes |= {"norm_first": True, "color_statistics": True, "decoder_hidden_size": 8}
+    return AICTConfig.from_dict(config.to_dict() | changes)
 
 
 @pytest.fixture
@@ -214,6 +216,7 @@ def test_config_common_properties(any_config, tmp_path):
     any_config.to_json_file(tmp_path / "config.json")
     assert AICTConfig.from_json_file(tmp_path / "config.json").to_dict() == any_config.to_dict()
     assert "keys_to_ignore_at_inference" not in any_config.to_dict()
+    assert set(any_config.keys_to_ignore_at_inference) < {field.name for field in fields(AICTOutput)}
     assert len(AICTConfig(num_labels=3).id2label) == 3
 
 
@@ -230,9 +233,13 @@ class OtherConfig(AICTConfig):
     """A user's configuration."""
 
 
-def test_a_subclass_starts_from_a_checkpoint(model, tmp_path):
+def test_a_subclass_starts_from_a_checkpoint(model, tmp_path, caplog):
     model.save_pretrained(tmp_path)
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addHandler(caplog.handler)
     loaded = WithOneMoreLayer.from_pretrained(tmp_path)
+    logger.removeHandler(caplog.handler)
+    assert "more.weight" in caplog.text
     assert torch.equal(loaded.decoder.weight, model.decoder.weight)
     _, loading = WithOneMoreLayer.from_pretrained(tmp_path, output_loading_info=True)
     assert set(loading["missing_keys"]) == {"more.weight", "more.bias"}
@@ -257,6 +264,24 @@ def test_files_that_loading_does_not_read_may_be_called_index(model, tmp_path):
     (tmp_path / "photos.index.json").write_text("no JSON at all")
     (tmp_path / "search" / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../other"}}')
     AICTModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("way", ["file", "object"])
+def test_an_index_that_the_config_names_is_checked_in_any_folder(model, config, way, tmp_path):
+    model.save_pretrained(tmp_path)
+    index = tmp_path / "parts" / "mine.safetensors.index.json"
+    index.parent.mkdir()
+    index.write_text('{"weight_map": {"decoder.weight": "../../other.safetensors"}}')
+    options = {}
+    if way == "file":
+        saved = json.loads((tmp_path / "config.json").read_text())
+        changed = saved | {"transformers_weights": "parts/mine.safetensors.index.json"}
+        (tmp_path / "config.json").write_text(json.dumps(changed))
+    else:
+        config.transformers_weights = "parts/mine.safetensors.index.json"
+        options = {"config": config}
+    with pytest.raises(ValueError, match="outside its folder"):
+        AICTModel.from_pretrained(tmp_path, **options)
 
 
 def test_saving_a_subclass_copies_no_code(model, config, tmp_path):
