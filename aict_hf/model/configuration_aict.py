@@ -50,6 +50,8 @@ class AICTConfig(PreTrainedConfig):
     """
 
     model_type = "aict"
+    # Trainer gathers the other outputs of an evaluation; the maps of one image take 2 to 20 MB.
+    keys_to_ignore_at_inference = ["sampling_intervals", "knots", "color_lut", "image_weight"]  # noqa: RUF012
 
     image_size: int = 256
     patch_size: int = 4
@@ -69,6 +71,10 @@ class AICTConfig(PreTrainedConfig):
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
     layer_norm_eps: float = 1e-5
+
+    def __init_subclass__(cls, *args: Any, **kwargs: Any) -> None:
+        super().__init_subclass__(*args, **kwargs)
+        cls._auto_class = None  # saving a subclass must not copy the file that it is written in
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.decoder_stride is None:

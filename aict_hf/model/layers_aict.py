@@ -44,27 +44,29 @@ class AICTAttention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor, output_attentions: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Attend, and return the weights of the heads too, shape (B, heads, tokens, tokens), if they are asked for."""
+
         def split_heads(tokens: Tensor) -> Tensor:
             return tokens.unflatten(2, (-1, self.head_dim)).transpose(1, 2)
 
         attention_interface = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
-        attended, _ = attention_interface(
-            self,
-            split_heads(self.q_proj(hidden_states)),
-            split_heads(self.k_proj(hidden_states)),
-            split_heads(self.v_proj(hidden_states)),
-            None,
-            dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
-            scaling=self.scaling,
-        )
-        return self.o_proj(attended.flatten(2))
+        query, key, value = (split_heads(proj(hidden_states)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        attended, weights = attention_interface(self, query, key, value, None, dropout=dropout, scaling=self.scaling)
+        if output_attentions and (weights is None or weights.ndim != 4):
+            # Fused attention keeps no weights; flex attention returns logarithms of their sums instead.
+            attended, weights = eager_attention_forward(self, query, key, value, None, self.scaling, dropout)
+        return self.o_proj(attended.flatten(2)), weights if output_attentions else None
 
 
 class AICTLayer(GradientCheckpointingLayer):
-    """One transformer encoder layer: post-norm as published, or pre-norm if `config.norm_first` is true."""
+    """One transformer encoder layer: post-norm as published, or pre-norm if `config.norm_first` is true.
+
+    Returns the tokens, and the attention weights if they are asked for.
+    """
 
     def __init__(self, config: AICTConfig):
         super().__init__()
@@ -80,12 +82,14 @@ class AICTLayer(GradientCheckpointingLayer):
     def feed_forward(self, hidden_states: Tensor) -> Tensor:
         return self.fc2(self.dropout(self.activation(self.fc1(hidden_states))))
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor, output_attentions: bool = False) -> tuple[Tensor, Tensor | None]:
         if self.norm_first:
-            hidden_states = hidden_states + self.dropout(self.attention(self.attention_norm(hidden_states)))
-            return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states)))
-        hidden_states = self.attention_norm(hidden_states + self.dropout(self.attention(hidden_states)))
-        return self.feed_forward_norm(hidden_states + self.dropout(self.feed_forward(hidden_states)))
+            attended, weights = self.attention(self.attention_norm(hidden_states), output_attentions)
+            hidden_states = hidden_states + self.dropout(attended)
+            return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states))), weights
+        attended, weights = self.attention(hidden_states, output_attentions)
+        hidden_states = self.attention_norm(hidden_states + self.dropout(attended))
+        return self.feed_forward_norm(hidden_states + self.dropout(self.feed_forward(hidden_states))), weights
 
 
 class AICTColorStatistics(nn.Module):
@@ -104,7 +108,7 @@ class AICTColorStatistics(nn.Module):
 
     def forward(self, pixel_values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         statistics = color_statistics(pixel_values, mask)
-        embedded = self.activation(self.fc1(statistics.to(self.fc1.weight.dtype)))
+        embedded = self.activation(self.fc1(statistics.to(self.fc1.bias.dtype)))  # weights may be quantized
         return self.fc2(embedded), self.proj(embedded)[:, :, None, None]
 
 
@@ -126,7 +130,7 @@ class AICTRegionStatistics(nn.Module):
         self.proj = nn.Linear(config.intermediate_size // 2, 3 * config.num_intervals)
 
     def forward(self, pixel_values: Tensor, mask: Tensor, features: EfficientNetLiteFeatures) -> tuple[Tensor, Tensor]:
-        dtype = self.fc1.weight.dtype
+        dtype = self.norm.weight.dtype  # those of linear layers may be quantized
         pooled = [region_means(map_, mask) for map_ in (features.stride8, features.stride16, features.stride32)]
         means = self.dropout(self.norm(torch.cat(pooled, dim=1).to(dtype)))
         statistics = torch.cat([color_statistics(pixel_values, mask).to(dtype), means], dim=1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import decomposition_table
 
 from .lut_reference import apply_luts_in_strips, apply_luts_reference, lut_gradients_reference
 
@@ -48,7 +49,8 @@ def apply_luts(
     The arithmetic is float32 (float64 for a float64 composite). Memory beyond the result does not grow with the photo.
     Rows and columns without foreground cost next to nothing. The function is differentiable in `knots` and `color_lut`
     for a float composite, and in `mask` and `composite` through the slower reference. The intensity is detached before
-    its look-up, as in the authors' code. torch.compile and torch.export see one operator.
+    its look-up, as in the authors' code. torch.compile and torch.export see one operator, which `torch.onnx.export`
+    replaces by the reference.
 
     Args:
         composite: RGB, uint8 0..255, uint16 0..65535 or float 0..1, shape (B, 3, H, W), any strides (a permuted HWC
@@ -114,6 +116,17 @@ def _(
     composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor, strength: float, top: int, full_height: int
 ) -> Tensor:
     return torch.empty_like(composite)
+
+
+def _reference_for_onnx(
+    composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor, strength: float, top: int, full_height: int
+) -> Tensor:
+    return apply_luts_reference(composite, mask, knots, color_lut, strength=strength, top=top, full_height=full_height)
+
+
+# ONNX has no such operator. torch.onnx.export replaces operators by the entries of this table; torch.compile,
+# torch.export and ExportedProgram.run_decompositions() have tables of their own, and leave the operator whole.
+decomposition_table[getattr(torch.ops, _NAMESPACE).apply_luts.default] = _reference_for_onnx
 
 
 @torch.library.custom_op(f"{_NAMESPACE}::lut_gradients", mutates_args=())

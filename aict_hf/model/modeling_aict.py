@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
@@ -37,6 +38,9 @@ class AICTOutput(ModelOutput):
             `return_harmonized=False`.
         full_harmonized: full-resolution results: a tensor for a tensor of `full_composites`, a list of (3, H, W)
             tensors for a list; None without `full_composites`.
+        hidden_states: tokens before the first transformer layer and after each layer, shape (B, tokens, hidden_size);
+            None unless asked for.
+        attentions: attention weights of each layer, shape (B, heads, tokens, tokens); None unless asked for.
     """
 
     loss: Tensor | None = None
@@ -46,17 +50,34 @@ class AICTOutput(ModelOutput):
     image_weight: Tensor | None = None
     harmonized: Tensor | None = None
     full_harmonized: Tensor | list[Tensor] | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
-def _check_shards(folder: str | os.PathLike | None) -> None:
-    """Refuse a folder if an index of weights in it, or in a folder below it, names files outside.
+def _check_shards(folder: str | os.PathLike | None, subfolder: str = "", config: Any = None) -> None:
+    """Refuse a folder if an index of weights that loading may read names files outside.
 
+    Args:
+        folder: folder to load; a name on the Hub is not checked.
+        subfolder: the folder in it that holds the weights.
+        config: the argument of `from_pretrained`.
     Raises:
         ValueError: if an index is damaged or names a file in another folder.
     """
     if folder is None or not Path(folder).is_dir():
         return
-    for index in sorted(Path(folder).rglob("*.index*.json")):
+    weights = Path(folder, subfolder)
+    indices = {*weights.glob("*.safetensors.index*.json"), *weights.glob("*.bin.index*.json")}
+    if isinstance(config, PreTrainedConfig):
+        named = getattr(config, "transformers_weights", None)
+    else:
+        source = Path(folder if config is None else config, subfolder)
+        file = source if source.is_file() else source / "config.json"
+        fields = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        named = fields.get("transformers_weights") if isinstance(fields, dict) else None
+    if isinstance(named, str) and named.endswith(".json") and (weights / named).is_file():
+        indices.add(weights / named)  # it may lie in a folder below
+    for index in sorted(indices):
         shards = json.loads(index.read_text(encoding="utf-8"))
         names = shards.get("weight_map") if isinstance(shards, dict) else None
         if not isinstance(names, dict):
@@ -79,6 +100,7 @@ class AICTModel(PreTrainedModel):
     base_model_prefix = "aict"
     main_input_name = "pixel_values"
     input_modalities = "image"
+    _input_embed_layer = "patch_embeddings"
     supports_gradient_checkpointing = True
     _no_split_modules = [  # noqa: RUF012  as transformers declares it
         *("AICTLayer", "AICTImageWeightHead"),
@@ -86,8 +108,13 @@ class AICTModel(PreTrainedModel):
     ]
     _supports_sdpa = True
     _supports_flash_attn = True
+    _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._auto_class = None  # saving a subclass must not copy the file that it is written in
 
     def __init__(self, config: AICTConfig):
         super().__init__(config)
@@ -130,6 +157,10 @@ class AICTModel(PreTrainedModel):
     ) -> Any:
         """Load a checkpoint as `PreTrainedModel.from_pretrained` does, but refuse weights that do not fit the config.
 
+        `output_loading_info=True` refuses no weights, and returns the model and a dict of `missing_keys`,
+        `unexpected_keys` and so on. Subclasses load as other models of transformers do: missing weights are
+        initialized, and transformers logs their names.
+
         Only safetensors files are read, unless `use_safetensors=False` asks for pickles.
 
         Raises:
@@ -137,16 +168,28 @@ class AICTModel(PreTrainedModel):
                 wrong shapes), or if a file of the checkpoint lies outside its folder.
             OSError: if there is no such checkpoint.
         """
-        _check_shards(pretrained_model_name_or_path)
+        _check_shards(pretrained_model_name_or_path, kwargs.get("subfolder") or "", kwargs.get("config"))
         kwargs.setdefault("use_safetensors", True)
         loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        if output_loading_info:
+            return loaded
         model, loading = loaded
+        if cls is not AICTModel:
+            return model
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if loading[problem] and not (problem == "mismatched_keys" and kwargs.get("ignore_mismatched_sizes")):
                 names = ", ".join(sorted(str(key) for key in loading[problem])[:3])
-                reason = f"weights do not fit the config: {problem.replace('_', ' ')} {names}"
-                raise ValueError(f"{pretrained_model_name_or_path}: {reason}")
-        return (model, loading) if output_loading_info else model
+                raise ValueError(
+                    f"{pretrained_model_name_or_path}: weights do not fit the config: {problem.replace('_', ' ')} "
+                    f"{names}; load a checkpoint that fits, or pass output_loading_info=True to see all names and go on"
+                )
+        return model
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """Save weights, config and code as `PreTrainedModel.save_pretrained` does; no code with a subclass."""
+        if self._auto_class is None:
+            vars(self.config).pop("auto_map", None)  # from the checkpoint it was loaded from; the code stays there
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -183,6 +226,8 @@ class AICTModel(PreTrainedModel):
         labels: Tensor | Sequence[Tensor] | None = None,
         *,
         return_harmonized: bool = True,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> AICTOutput:
         """Predict the LUTs, and apply them to the low-resolution composites and to `full_composites`.
 
@@ -195,6 +240,9 @@ class AICTModel(PreTrainedModel):
             full_masks: foreground at full resolution, a (B, 1, H, W) tensor or B tensors (1, H, W).
             labels: real photos at full resolution, float in [0, 1], in the shapes of `full_composites`.
             return_harmonized: if False, leave out the low-resolution result. The loss needs it.
+            output_hidden_states: return the tokens too; None means `config.output_hidden_states`.
+            output_attentions: return the attention weights too, which the eager implementation then computes if the
+                chosen one keeps none; None means `config.output_attentions`.
         Returns:
             `AICTOutput`; `loss` is `harmonization_loss` with the areas and the weight of the paper.
         Raises:
@@ -213,6 +261,11 @@ class AICTModel(PreTrainedModel):
         if labels is not None and not return_harmonized:
             raise ValueError("the loss needs the low-resolution result; leave out labels or return_harmonized=False")
 
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+
         image = torch.cat([pixel_values, mask], dim=1).to(self.patch_embeddings.weight.dtype)
         patches = self.patch_embeddings(image)
         pretrained: tuple[EfficientNetLiteFeatures, ...] = ()
@@ -226,8 +279,12 @@ class AICTModel(PreTrainedModel):
         if self.color_statistics is not None:
             token, weight_change = self.color_statistics(pixel_values, mask, *pretrained)
             hidden_states = hidden_states + token[:, None]
+        all_hidden_states: tuple[Tensor, ...] | None = (hidden_states,) if output_hidden_states else None
+        attentions: tuple[Tensor, ...] | None = () if output_attentions else None
         for layer in self.layers:
-            hidden_states = layer(hidden_states)
+            hidden_states, weights = layer(hidden_states, output_attentions)
+            all_hidden_states = None if all_hidden_states is None else (*all_hidden_states, hidden_states)
+            attentions = None if attentions is None else (*attentions, weights)
         encoded = hidden_states.transpose(1, 2).unflatten(2, patches.shape[2:])
 
         laterals = [] if self.backbone is None else [pretrained[0].stride4, image]
@@ -270,6 +327,8 @@ class AICTModel(PreTrainedModel):
             image_weight=image_weight.to(dtype),
             harmonized=harmonized,
             full_harmonized=full_harmonized,
+            hidden_states=all_hidden_states,
+            attentions=attentions,
         )
 
     def _check_inputs(

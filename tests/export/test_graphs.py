@@ -1,6 +1,7 @@
 import json
 import runpy
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from conftest import make_photo, save_small_checkpoint
 from PIL import Image
 
+from aict_hf import apply_luts
 from aict_hf.errors import InputError
 from aict_hf.export.graphs import export_graphs
 from aict_hf.model.lut_reference import apply_luts_reference
@@ -120,3 +122,57 @@ def test_the_folder_says_the_networks_size_and_is_whole(onnx_folder, monkeypatch
     with pytest.raises(InputError, match=r"aict_hf\[onnx\]"):
         export_graphs(None, tmp_path / "other", format="onnx")
     assert not (tmp_path / "other").exists()
+
+
+class Recolor(torch.nn.Module):
+    """A user's module that recolours."""
+
+    def forward(self, composite, mask, knots, color_lut):
+        return apply_luts(composite, mask, knots, color_lut)
+
+
+def export_inputs(height, width):
+    generator = torch.Generator().manual_seed(height)
+    shapes = (1, 3, height, width), (1, 1, height, width), (1, 3, 4, 6, 5), (1, 3, 3, 6, 5)
+    return tuple(torch.rand(shape, generator=generator) for shape in shapes)
+
+
+SIDES = {2: torch.export.Dim("height", max=4096), 3: torch.export.Dim("width", max=4096)}
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch warns about its own code
+def test_torch_export_keeps_one_operator():
+    photos = export_inputs(20, 30)
+    program = torch.export.export(Recolor(), photos)
+    for way in (program, program.run_decompositions()):
+        operators = " ".join(str(node.target) for node in way.graph.nodes if node.op == "call_function")
+        assert operators.count("apply_luts.default") == 1
+        assert "grid_sampler" not in operators
+        torch.testing.assert_close(way.module()(*photos), apply_luts(*photos))
+
+
+def onnx_results(module, given, path, others=None, **options):
+    """Outputs of onnxruntime for the graph of a module, for other inputs than the ones it was made with."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about its own code
+        torch.onnx.export(module, given, dynamo=True, verbose=False, **options).save(str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [wanted.name for wanted in session.get_inputs()]
+    return session.run(None, {name: x.numpy() for name, x in zip(names, others or given, strict=True)})
+
+
+@pytest.mark.slow
+def test_onnx_takes_the_reference_in_place_of_the_operator(tmp_path):
+    others, shapes = export_inputs(31, 17), (SIDES, SIDES, None, None)
+    [found] = onnx_results(Recolor(), export_inputs(20, 30), tmp_path / "luts.onnx", others, dynamic_shapes=shapes)
+    np.testing.assert_allclose(found, apply_luts(*others), rtol=0, atol=1e-5)
+
+
+def test_the_whole_model_is_exported_to_onnx_in_the_usual_way(model, tmp_path):
+    found = onnx_results(model, inputs(2), tmp_path / "model.onnx")
+    with torch.no_grad():
+        expected = model(*inputs(2)).to_tuple()
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE)
