@@ -185,11 +185,14 @@ class AICTModel(PreTrainedModel):
                 )
         return model
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, *args: Any, variant: str | None = None, **kwargs: Any
+    ) -> None:
         """Save weights, config and code as `PreTrainedModel.save_pretrained` does; no code with a subclass."""
         if self._auto_class is None:
             vars(self.config).pop("auto_map", None)  # from the checkpoint it was loaded from; the code stays there
-        super().save_pretrained(save_directory, *args, **kwargs)
+        # diffusers saves a variant only where the signature has that name.
+        super().save_pretrained(save_directory, *args, variant=variant, **kwargs)  # type: ignore[misc]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
