@@ -501,7 +501,7 @@ def test_a_killed_worker_is_said_and_its_work_done_again(job, tmp_path):
         os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
 
     threading.Thread(target=kill_one, daemon=True).start()
-    with pytest.raises(InputError, match=r"a worker died .*run again to go on"):
+    with pytest.raises(InputError, match=r"a worker died .*run again to resume"):
         augment_files(job, workers=2)
     assert not (tmp_path / "out" / "annotations.json").exists()
     report = augment_files(job)
