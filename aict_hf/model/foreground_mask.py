@@ -39,12 +39,13 @@ def read_mask(channels: Tensor) -> Tensor:
         channels = to_unit(channels)
     alpha = channels[-1:] if channels.shape[0] in (2, 4) else None
     colors = channels[: 3 if channels.shape[0] > 2 else 1]
-    if len(colors) == 3 and torch.equal(colors[0], colors[1]) and torch.equal(colors[0], colors[2]):
+    if _are_equal(colors):
         colors = colors[:1]
     white = FULL_SCALE.get(channels.dtype, 1.0)
-    if alpha is None or alpha.min() == white:
-        mask = colors if len(colors) == 1 or _is_gray(colors) else _one_color_on_black(colors)
-        mask = luminance(mask)
+    if is_painted(channels):
+        mask = _one_color_on_black(colors)
+    elif alpha is None or alpha.min() == white:
+        mask = luminance(colors)
     elif not (visible := alpha[0] > 0).any():
         mask = alpha
     else:
@@ -64,11 +65,13 @@ def is_painted(channels: Tensor) -> bool:
     Args:
         channels: as for `read_mask`, a mask that it does not refuse.
     """
-    if channels.shape[0] < 3 or (channels.shape[0] == 4 and channels[-1].min() < FULL_SCALE.get(channels.dtype, 1.0)):
+    if channels.shape[0] < 3:
         return False
-    colors = channels[:3]
-    same = torch.equal(colors[0], colors[1]) and torch.equal(colors[0], colors[2])
-    return not same and not _is_gray(colors if colors.dtype != torch.uint16 else to_unit(colors))
+    if channels.dtype == torch.uint16:  # torch has no minimum of these
+        channels = to_unit(channels)
+    if channels.shape[0] == 4 and channels[-1].min() < FULL_SCALE.get(channels.dtype, 1.0):
+        return False
+    return not _are_equal(channels[:3]) and not _is_gray(channels[:3])
 
 
 def check_highest_level(highest: float, white: float) -> None:
@@ -146,6 +149,11 @@ def luminance(channels: Tensor) -> Tensor:
     if channels.dtype in FULL_SCALE:
         weighted = weighted + 0.5  # rounds where it is cut to an integer
     return torch.where((red == green) & (green == blue), red, weighted).to(channels.dtype)[None]
+
+
+def _are_equal(colors: Tensor) -> bool:
+    """Whether three channels are the same."""
+    return len(colors) == 3 and torch.equal(colors[0], colors[1]) and torch.equal(colors[0], colors[2])
 
 
 def _is_gray(colors: Tensor) -> bool:

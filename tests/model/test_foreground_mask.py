@@ -7,7 +7,7 @@ from conftest import make_photo
 from PIL import Image
 
 from aict_hf.model.foreground_mask import mask_surprises
-from aict_hf.model.image_processing_aict import mask_tensor, open_photo
+from aict_hf.model.image_processing_aict import is_painted_mask, mask_tensor, open_photo
 
 HEIGHT, WIDTH = 30, 40
 Y, X = np.mgrid[:HEIGHT, :WIDTH]
@@ -106,6 +106,16 @@ def test_painted_masks_may_be_jpeg_files(color):
     mask = read(Image.open(file))
     assert mask[distance < 8].min() > 0.8  # compression reaches inside
     assert mask[distance > 13].max() < 0.15
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
+def test_whether_a_mask_is_painted(dtype, white):
+    red, zero = (INSIDE * white).astype(dtype), np.zeros((HEIGHT, WIDTH), dtype)
+    opaque = np.full_like(red, white)
+    assert is_painted_mask(np.dstack([red, zero, zero]))
+    assert is_painted_mask(np.dstack([red, zero, zero, opaque]))
+    for other in (red, np.dstack([red] * 3), np.dstack([red] * 3 + [opaque]), np.dstack([red, zero, zero, red])):
+        assert not is_painted_mask(other)
 
 
 def test_levels_below_white_are_said():
