@@ -18,7 +18,6 @@ from uploads import (
     MAX_ZIP_ENTRIES,
     in_words,
     new_file,
-    not_kept,
     unpack,
     uploaded,
     visitors_errors,
@@ -27,7 +26,7 @@ from uploads import (
 )
 
 from aict_hf.errors import InputError, NoMasksError
-from aict_hf.files.images import what_is_lost, write_image
+from aict_hf.files.images import not_kept, what_is_lost, write_image
 from aict_hf.files.photo_folders import find_photos, is_clutter, name_key
 from aict_hf.harmonize.files import Job, find_jobs
 
@@ -144,7 +143,8 @@ def gather(composites: list[str], masks: list[str], folder: Path) -> list[str]:
     notes = []
     given = [(uploaded(file, "composite"), "composites") for file in composites]
     others = [(uploaded(file, "mask"), "masks") for file in masks]
-    if given and others and all(any(_same(mask, composite) for composite, _ in given) for mask, _ in others):
+    same = all(any(filecmp.cmp(mask, composite, shallow=False) for composite, _ in given) for mask, _ in others)
+    if given and others and same:
         notes.append("The masks are the same files as the composites; masks are looked for among these.")
         others = []
     bytes_left, entries_left = MAX_UNPACKED_MB * 2**20, MAX_ZIP_ENTRIES
@@ -247,10 +247,6 @@ def _common_folder(places: list[PurePath]) -> str:
     return os.path.commonpath([place.parent for place in places]) if places else ""
 
 
-def _same(first: Path, second: Path) -> bool:
-    return first.stat().st_size == second.stat().st_size and filecmp.cmp(first, second, shallow=False)
-
-
 def _lay(source: Path, target: Path) -> None:
     """Put a file in place; a file that comes twice is put there once.
 
@@ -258,7 +254,7 @@ def _lay(source: Path, target: Path) -> None:
         InputError: if there is another file of this name.
     """
     if target.exists():
-        if _same(source, target):
+        if filecmp.cmp(source, target, shallow=False):
             return
         raise InputError(f"{target.name}: came twice, with different content; rename one")
     target.parent.mkdir(parents=True, exist_ok=True)

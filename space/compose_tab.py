@@ -26,11 +26,11 @@ from uploads import (
 from aict_hf.compose.photos import paste_photo
 from aict_hf.errors import InputError, NothingPastedError
 from aict_hf.files.images import ImageFile, write_image
-from aict_hf.harmonize.files import PAINTED, turn_surprises
+from aict_hf.harmonize.files import given_mask_surprises, turn_surprises
 from aict_hf.harmonize.harmonizer import LUTMaps
-from aict_hf.model.foreground_mask import mask_surprises
-from aict_hf.model.image_processing_aict import is_painted_mask, mask_tensor
-from aict_hf.model.levels import to_unit
+from aict_hf.model.foreground_mask import TURNED, mask_surprises
+from aict_hf.model.image_processing_aict import mask_tensor
+from aict_hf.model.levels import to_eight_bits
 
 EXAMPLES = Path(__file__).parent / "examples"
 PREVIEW_SIDE = 900
@@ -279,7 +279,7 @@ def paste_pieces(pieces: Pieces, arrangement: Arrangement) -> tuple[ImageFile, n
         return *paste_arranged(cutout, None, background, arrangement), []
     check_sizes(cutout, given)
     composite, alpha = paste_arranged(cutout, given.pixels, background, arrangement)
-    notes = [*mask_surprises(mask_tensor(given.pixels)), *([PAINTED] if is_painted_mask(given.pixels) else [])]
+    notes = given_mask_surprises(given.pixels)
     notes += turn_surprises(uploaded(pieces.cutout, "cut-out"), uploaded(pieces.mask, MASK), cutout.size)
     return composite, alpha, notes
 
@@ -294,8 +294,7 @@ def check_sizes(cutout: ImageFile, mask: ImageFile) -> None:
         return
     sizes = f"The mask is {mask.size[0]} x {mask.size[1]}, the cut-out {cutout.size[0]} x {cutout.size[1]}"
     if mask.size == cutout.size[::-1]:
-        reason = "photos are turned upright by their EXIF orientation, so the mask must be made of the upright photo"
-        raise ValueError(f"{sizes}: one of them is turned; {reason}.")
+        raise ValueError(f"{sizes}: one of them is turned; {TURNED}.")
     raise ValueError(f"{sizes}: they must be of one size.")
 
 
@@ -354,7 +353,7 @@ def small_pieces(pieces: Pieces) -> tuple[Image.Image | None, Image.Image | None
         if pieces.mask is not None:
             mask = read_photo(pieces.mask, MASK)
             check_sizes(photo, mask)
-            levels = (to_unit(mask_tensor(mask.pixels)) * 255).round().byte()[0].numpy()
+            levels = to_eight_bits(mask_tensor(mask.pixels))[0].numpy()
             cutout.putalpha(preview(ImageFile(Image.fromarray(levels)), PREVIEW_SIDE).convert("L"))
         elif cutout.mode != "RGBA":
             cutout = None  # its mask is yet to come

@@ -18,7 +18,7 @@ from aict_hf.files.images import ImageFile
 from aict_hf.harmonize.files import PAINTED, turn_surprises
 from aict_hf.harmonize.harmonizer import LUTMaps, PhotoLUTs
 from aict_hf.model.image_processing_aict import OpenedPhoto, is_painted_mask, mask_tensor, open_photo, rgb_tensor
-from aict_hf.model.levels import to_unit
+from aict_hf.model.levels import to_eight_bits
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -88,7 +88,7 @@ def open_with_mask(file: ImageFile, mask: Image.Image | np.ndarray | None, *, in
     """
     photo = open_photo(file.pixels, mask)
     photo = photo.inverted() if invert else photo
-    levels = (to_unit(photo.mask) * 255).round().to(torch.uint8)
+    levels = to_eight_bits(photo.mask)
     which = "The inverted mask" if invert else "The mask"
     if not levels.any():
         if mask is None and not invert:

@@ -21,7 +21,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from aict_hf.errors import InputError, TooLargeError
-from aict_hf.files.images import MAX_JPEG_SIDE, ImageFile, read_image, what_is_lost, write_image
+from aict_hf.files.images import MAX_JPEG_SIDE, ImageFile, not_kept, read_image, what_is_lost, write_image
 from aict_hf.files.photo_folders import FoundPhotos, find_photos, is_clutter, photo_suffixes
 
 MAX_MEGAPIXELS = float(os.environ.get("AICT_SPACE_MAX_MEGAPIXELS", "50"))
@@ -183,11 +183,6 @@ def save_result(photo: ImageFile, stem: str, format: str) -> tuple[Path, list[st
     path = new_file(safe_name(stem) + (".png" if format == "PNG" else ".jpg"))
     write_image(path, photo)
     return path, not_kept([*lost, *what_is_lost(path, photo)])
-
-
-def not_kept(lost: list[str]) -> list[str]:
-    """A note on what a result lacks, or none."""
-    return [f"not kept in the result: {', '.join(lost)}"] if lost else []
 
 
 def safe_name(stem: str) -> str:

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..compose.boxes import mask_box
 from ..compose.paste import OPAQUE
 from ..errors import InputError
 from ..files.photo_folders import find_photos, pair_masks
+from ..model.foreground_mask import TURNED
 from ..model.image_processing_aict import mask_tensor
-from ..model.levels import to_unit
+from ..model.levels import to_eight_bits
 from .annotations import AnnotatedDataset, AnnotatedImage, read_eight_bit, segmentation_mask
 from .fields import has_segmentation
 
@@ -202,14 +202,11 @@ class CutoutBank(Sequence[Cutout]):
         if isinstance(source.mask, Path):
             mask = read_eight_bit(str(source.mask), source.mask)
             try:
-                alpha = (to_unit(mask_tensor(mask)) * 255).round().to(torch.uint8)[0].numpy()
+                alpha = to_eight_bits(mask_tensor(mask))[0].numpy()
             except ValueError as error:
                 raise InputError(f"{source.mask}: {error}") from error
             if alpha.shape != rgb.shape[:2] and alpha.shape == rgb.shape[1::-1]:
-                reason = (
-                    "photos are turned upright by their EXIF orientation, so the mask must be made of the upright one"
-                )
-                raise InputError(f"{source.mask}: is turned against {source.image}; {reason}")
+                raise InputError(f"{source.mask}: is turned against {source.image}; {TURNED}")
             alpha = np.array(Image.fromarray(alpha).resize(rgb.shape[1::-1]))
         elif source.mask is None and photo is not None:
             if not photo.has_transparency_data:

@@ -26,7 +26,8 @@ from tqdm import tqdm
 from ..errors import InputError, one_line
 from ..files.atomic_write import atomic_file
 from ..files.images import OUTPUT_FORMATS
-from ..files.photo_folders import is_inside
+from ..files.photo_folders import check_outside
+from ..harmonize.run_record import file_stamp
 from ..pretrained import checkpoint_location
 from .annotations import AnnotatedDataset
 from .cutouts import CutoutBank
@@ -129,11 +130,7 @@ class AugmentRun:
                 name, an output would be outside the folder, or inputs have changed since the run was finished.
         """
         for searched in self._searched:
-            if is_inside(self.output, searched):
-                raise InputError(
-                    f"{self.output}: lies in {searched}, where the next run would read the results as inputs; choose a "
-                    "folder outside of it"
-                )
+            check_outside(self.output, searched)
         for name in self.names:
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise InputError(f"{name}: its copies would be written outside {self.output}; rename the image")
@@ -550,12 +547,8 @@ def _file_stamps(files: Iterable[Any]) -> int:
     """A checksum of sizes and times of files. What is no path does not count."""
     stamps = []
     for file in files:
-        if isinstance(file, Path):
-            try:
-                status = file.stat()
-            except OSError:  # reading it says why
-                continue
-            stamps.append((file.name, status.st_size, status.st_mtime_ns))
+        if isinstance(file, Path) and (stamp := file_stamp(file)):
+            stamps.append((file.name, *stamp))
     return zlib.crc32(repr(stamps).encode())
 
 

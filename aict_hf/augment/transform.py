@@ -222,7 +222,7 @@ class HarmonizedCopyPaste:
             batch = pasted[start : start + options.batch_size]
             photos = []
             for one in batch:
-                rgb = torch.from_numpy(one.image).permute(2, 0, 1)
+                rgb = rgb_tensor(one.image, input_data_format="channels_last")
                 photos.append(OpenedPhoto(one.image, rgb, torch.from_numpy(one.mask)[None], "channels_last"))
             predicted = self._harmonizer.predict_opened(photos)
             for one, luts in zip(batch, predicted, strict=True):

@@ -12,8 +12,9 @@ from PIL import Image
 from ..errors import InputError
 from ..files.images import read_image
 from ..files.photo_pools import MaskedPhoto
+from ..model.foreground_mask import TURNED
 from ..model.image_processing_aict import mask_tensor
-from ..model.levels import to_unit
+from ..model.levels import to_eight_bits
 
 
 def load_photo(photo: MaskedPhoto) -> tuple[np.ndarray, np.ndarray]:
@@ -27,10 +28,7 @@ def load_photo(photo: MaskedPhoto) -> tuple[np.ndarray, np.ndarray]:
     image, mask = load_rgb(photo.image), load_mask(photo.mask)
     height, width = image.shape[:2]
     if mask.shape == (width, height) != (height, width):
-        raise InputError(
-            f"{photo.mask}: is turned against {photo.image}; photos are turned upright by their EXIF orientation, so "
-            "the mask must be made of the upright photo"
-        )
+        raise InputError(f"{photo.mask}: is turned against {photo.image}; {TURNED}")
     return image, mask_scaled_to(image, mask)
 
 
@@ -71,7 +69,7 @@ def mask_levels(mask: Image.Image | np.ndarray) -> np.ndarray:
     Raises:
         ValueError: if it is no mask, by the rules of `aict_hf.model.foreground_mask.read_mask`.
     """
-    return (to_unit(mask_tensor(mask)[0]) * 255).round().byte().numpy()
+    return to_eight_bits(mask_tensor(mask)[0]).numpy()
 
 
 __all__ = ["load_mask", "load_photo", "load_rgb", "mask_levels", "mask_scaled_to"]

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +32,6 @@ OUTPUT_FORMATS = {
 }
 MAX_JPEG_SIDE = 65500  # pixels
 SIXTEEN_BIT_FORMATS = ("PNG", "TIFF")
-IMAGE_SUFFIXES = (*OUTPUT_FORMATS, ".bmp", ".gif")
 
 # Modes that each format can hold. Other modes are converted to RGBA or RGB.
 _MODES = {
@@ -313,6 +313,11 @@ def what_is_lost(path: str | os.PathLike, image: ImageFile) -> list[str]:
     return lost
 
 
+def not_kept(lost: Sequence[str]) -> list[str]:
+    """What `what_is_lost` names, as one note; none if nothing is lost."""
+    return [f"not kept in the result: {', '.join(lost)}"] if lost else []
+
+
 def open_image(path: Path | io.BytesIO, formats: tuple[str, ...] | None = None) -> Image.Image:
     """`Image.open` without the pixel limit of Pillow, which is lower than ours and global to the process.
 
@@ -465,13 +470,13 @@ def _encode_sixteen_bit(path: Path, pixels: np.ndarray, icc_profile: bytes | Non
 
 __all__ = [
     "DEFAULT_MAX_MEGAPIXELS",
-    "IMAGE_SUFFIXES",
     "MAX_JPEG_SIDE",
     "OUTPUT_FORMATS",
     "ImageFile",
     "check_pixel_count",
     "in_profile",
     "input_suffix",
+    "not_kept",
     "open_image",
     "orientation",
     "output_format",

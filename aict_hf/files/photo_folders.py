@@ -228,9 +228,17 @@ class NamedFiles:
         return path if path.is_file() else None
 
 
-def is_inside(path: Path, folder: Path) -> bool:
-    """Whether a path, which need not exist, is a folder or lies in it."""
-    return path.resolve().is_relative_to(folder.resolve())
+def check_outside(output: Path, folder: Path) -> None:
+    """Check that a folder of results, which need not exist, lies outside a folder of inputs.
+
+    Raises:
+        InputError: if it is that folder, or lies in it.
+    """
+    if output.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"{output}: lies in {folder}, where the next run would read the results as inputs; choose a folder "
+            "outside of it"
+        )
 
 
 def _key(relative: Path, stem: str) -> tuple[str, str]:
@@ -243,8 +251,7 @@ def _is_copy(mask: Path, photo: Path) -> bool:
     try:
         if mask.samefile(photo):
             return True
-        sizes = mask.stat().st_size, photo.stat().st_size
-        return sizes[0] == sizes[1] > 0 and filecmp.cmp(mask, photo, shallow=False)
+        return photo.stat().st_size > 0 and filecmp.cmp(mask, photo, shallow=False)
     except OSError:  # reading the files says why
         return False
 
@@ -261,9 +268,9 @@ def _amount(count: int, noun: str) -> str:
 __all__ = [
     "FoundPhotos",
     "NamedFiles",
+    "check_outside",
     "find_photos",
     "is_clutter",
-    "is_inside",
     "name_key",
     "pair_masks",
     "photo_suffixes",

@@ -9,10 +9,9 @@ from PIL import Image
 
 from ..compose.photos import paste_photo
 from ..errors import InputError
-from ..files.images import ImageFile, read_image, what_is_lost, write_image
-from ..model.foreground_mask import mask_surprises
-from ..model.image_processing_aict import OpenedPhoto, is_painted_mask, mask_tensor, opacity_tensor, rgb_tensor
-from .files import PAINTED, Job, check_output
+from ..files.images import ImageFile, not_kept, read_image, what_is_lost, write_image
+from ..model.image_processing_aict import OpenedPhoto, opacity_tensor, rgb_tensor
+from .files import Job, check_output, given_mask_surprises
 from .harmonizer import Harmonizer
 from .options import ComposeOptions
 
@@ -80,12 +79,12 @@ def compose_files(
         [luts] = harmonizer.predict_opened([opened])
         composite = replace(composite, pixels=luts.apply(strength=options.strength))
     write_image(output, composite)
-    if lost := what_is_lost(output, composite):
-        warn(f"{background}: not kept in the result: {', '.join(lost)}")
+    for note in not_kept(what_is_lost(output, composite)):
+        warn(f"{background}: {note}")
     if mask_output is not None:
         write_image(mask_output, ImageFile(Image.fromarray(foreground)))
     if alpha is not None:
-        for surprise in [*mask_surprises(mask_tensor(alpha)), *([PAINTED] if is_painted_mask(alpha) else [])]:
+        for surprise in given_mask_surprises(alpha):
             warn(f"{mask}: {surprise}")
 
 

@@ -15,6 +15,7 @@ from ..files.atomic_write import atomic_file
 from ..files.images import (
     OUTPUT_FORMATS,
     ImageFile,
+    not_kept,
     open_image,
     orientation,
     output_format,
@@ -22,8 +23,9 @@ from ..files.images import (
     what_is_lost,
     write_image,
 )
-from ..files.photo_folders import FoundPhotos, find_photos, is_inside, pair_masks
-from ..model.image_processing_aict import OpenedPhoto, is_painted_mask, open_photo
+from ..files.photo_folders import FoundPhotos, check_outside, find_photos, pair_masks
+from ..model.foreground_mask import mask_surprises
+from ..model.image_processing_aict import OpenedPhoto, is_painted_mask, mask_tensor, open_photo
 from ..model.levels import to_unit
 from .harmonizer import Harmonizer, PhotoLUTs
 from .large_tiff import harmonize_large_tiff, is_large_tiff
@@ -212,8 +214,8 @@ def harmonize_files(
                         if not large.mask_area:
                             _warn_of_no_foreground(job, warn)
                         facts = large._asdict()
-                        if not_kept := facts.pop("not_kept"):
-                            notes.setdefault(_not_kept(not_kept), []).append(job.composite)
+                        for note in not_kept(facts.pop("not_kept")):
+                            notes.setdefault(note, []).append(job.composite)
                         report.add(job, **facts, seconds=time.perf_counter() - began)
                         if record is not None:
                             record.finish(job)
@@ -233,8 +235,9 @@ def harmonize_files(
                 except InputError as error:
                     report.fail(read.job, error)
                 else:
-                    if read.job.output is not None and (not_kept := what_is_lost(read.job.output, read.file)):
-                        notes.setdefault(_not_kept(not_kept), []).append(read.job.composite)
+                    lost = [] if read.job.output is None else what_is_lost(read.job.output, read.file)
+                    for note in not_kept(lost):
+                        notes.setdefault(note, []).append(read.job.composite)
                     if read.job.mask is not None and read.is_painted:
                         notes.setdefault(PAINTED, []).append(read.job.mask)
                     report.add(
@@ -269,6 +272,11 @@ def write_report(path: Path, files: Sequence[FileReport]) -> None:
             row = asdict(file)
             rounded = {name: f"{value:.4f}" for name, value in row.items() if isinstance(value, float)}
             writer.writerow(row | rounded)
+
+
+def given_mask_surprises(mask: Image.Image | np.ndarray) -> list[str]:
+    """Say what a decoded mask probably does not mean, as `mask_surprises` does, and whether it is painted."""
+    return [*mask_surprises(mask_tensor(mask)), *([PAINTED] if is_painted_mask(mask) else [])]
 
 
 def turn_surprises(photo: Path, mask: Path, size: tuple[int, int]) -> list[str]:
@@ -314,11 +322,7 @@ def check_output_folder(output: Path, inputs: Sequence[Path]) -> None:
     for folder in inputs:
         if output.exists() and folder.exists() and output.samefile(folder):
             raise InputError(f"{output}: is one of the inputs; choose another folder, so that nothing is lost")
-        if is_inside(output, folder):
-            raise InputError(
-                f"{output}: lies in {folder}, where the next run would read the results as inputs; choose a folder "
-                "outside of it"
-            )
+        check_outside(output, folder)
 
 
 def _names(job: Job) -> tuple[str, str, str]:
@@ -413,10 +417,6 @@ def _surprises(read: _Read) -> list[str]:
     return found
 
 
-def _not_kept(names: Sequence[str]) -> str:
-    return f"not kept in the result: {', '.join(names)}"
-
-
 def _warn_of_no_foreground(job: Job, warn: Callable[[str], None]) -> None:
     warn(f"{job.mask or job.composite}: the mask has no foreground; the image is written unchanged")
 
@@ -428,6 +428,7 @@ __all__ = [
     "check_output",
     "check_output_folder",
     "find_jobs",
+    "given_mask_surprises",
     "harmonize_files",
     "turn_surprises",
     "write_report",

@@ -62,7 +62,7 @@ class RunRecord:
     def knows(self, job: Job) -> bool:
         """Whether the job's output was made, or begun, by a recorded run and has not been replaced since."""
         written = self._lines.get(self._name(job), [None, []])[1]
-        return written is None or written == _stamp(job.output)
+        return written is None or written == file_stamp(job.output)
 
     def is_finished(self, job: Job) -> bool:
         """Whether the job's output was made from the same files with the same settings."""
@@ -86,7 +86,7 @@ class RunRecord:
     def finish(self, job: Job) -> None:
         """Note that the job's output is complete."""
         if job.output is not None:
-            self._write(job, _stamp(job.output))
+            self._write(job, file_stamp(job.output))
 
     def _name(self, job: Job) -> str:
         assert job.output is not None
@@ -96,9 +96,9 @@ class RunRecord:
         return [
             *self._settings,
             job.composite.name,
-            _stamp(job.composite),
+            file_stamp(job.composite),
             job.mask and job.mask.name,
-            _stamp(job.mask),
+            file_stamp(job.mask),
         ]
 
     def _write(self, job: Job, written: list[int] | None) -> None:
@@ -145,8 +145,8 @@ def unfinished(
     return todo
 
 
-def _stamp(path: Path | None) -> list[int]:
-    """Size and time of a file; empty if there is none."""
+def file_stamp(path: Path | None) -> list[int]:
+    """Size and time (ns) of a file; empty if there is none."""
     try:
         return [] if path is None else [(status := path.stat()).st_size, status.st_mtime_ns]
     except OSError:
@@ -166,4 +166,4 @@ def _digest(harmonizer: Harmonizer) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["Job", "RunRecord", "unfinished"]
+__all__ = ["Job", "RunRecord", "file_stamp", "unfinished"]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .levels import FULL_SCALE, to_unit
+from .levels import FULL_SCALE, to_eight_bits, to_unit
 
 LOWEST_WHITE = 0.1  # a mask whose highest level is below this holds numbers, not strengths
 FULL_STRENGTH = 0.9  # one below this changes plainly less than its author expects
@@ -11,6 +11,7 @@ TINT = 32 / 255  # colours whose channels differ by less are gray, as in masks t
 STRAY = 0.01  # share of a mask's pixels that may contradict its kind, as noise of compression does
 MANY = 0.2  # share of a mask's colours that only a second colour changes
 SEEN_ROWS = 256  # of a mask are looked at for flat areas; all would take long
+TURNED = "photos are turned upright by their EXIF orientation, so the mask must be made of the upright photo"
 MOST_FLAT_LEVELS = 64  # soft edges have more levels between black and white, or no flat areas
 
 
@@ -119,10 +120,7 @@ def mask_surprises(mask: Tensor) -> list[str]:
             "most; white is full strength"
         ]
     step = max(1, mask.shape[1] // SEEN_ROWS)
-    rows, lower = (
-        values if values.dtype == torch.uint8 else (values * 255).round().to(torch.uint8)
-        for values in (mask[0, :-1:step], mask[0, 1::step])
-    )
+    rows, lower = (to_eight_bits(values) for values in (mask[0, :-1:step], mask[0, 1::step]))
     counts = torch.bincount(rows.flatten().int(), minlength=256)
     present = counts.nonzero()[:, 0].tolist()
     middle = [level for level in present if 0 < level < FULL_STRENGTH * 255]
@@ -211,4 +209,4 @@ def _only_color(seen: Tensor) -> Tensor:
     return color
 
 
-__all__ = ["check_highest_level", "is_painted", "luminance", "mask_surprises", "read_mask"]
+__all__ = ["TURNED", "check_highest_level", "is_painted", "luminance", "mask_surprises", "read_mask"]

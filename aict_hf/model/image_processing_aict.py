@@ -21,7 +21,7 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import SizeDict
 
 from .color_difference import ciede2000, rgb_to_lab
-from .foreground_mask import is_painted, luminance, mask_surprises, read_mask
+from .foreground_mask import TURNED, is_painted, luminance, mask_surprises, read_mask
 from .levels import FULL_SCALE, to_unit
 from .lut import apply_luts
 from .lut_reference import sample_luts
@@ -542,10 +542,7 @@ def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = N
     if mask.shape[1:] != rgb.shape[1:]:
         advice = "resize the mask to the composite"
         if mask.shape[1:] == (width, height):
-            advice = (
-                "one of them is turned: photos are turned upright by their EXIF orientation, so the mask must be made "
-                "of the upright photo"
-            )
+            advice = f"one of them is turned: {TURNED}"
         raise ValueError(f"mask is {mask.shape[2]} x {mask.shape[1]}, composite is {width} x {height}; {advice}")
     return rgb, _without_hidden(mask.to(rgb.device), _opacity(channels))
 

@@ -19,4 +19,13 @@ def to_unit(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return values.to(dtype) / FULL_SCALE.get(values.dtype, 1.0)
 
 
-__all__ = ["FULL_SCALE", "to_unit"]
+def to_eight_bits(values: Tensor) -> Tensor:
+    """Convert levels to uint8 0..255, rounded; uint8 is returned as it is.
+
+    Args:
+        values: uint8 0..255, uint16 0..65535 or float 0..1, any shape.
+    """
+    return values if values.dtype == torch.uint8 else (to_unit(values) * 255).round().to(torch.uint8)
+
+
+__all__ = ["FULL_SCALE", "to_eight_bits", "to_unit"]

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from aict_hf.errors import InputError
-from aict_hf.files.photo_folders import NamedFiles, find_photos, is_inside, pair_masks, photo_suffixes
+from aict_hf.files.photo_folders import NamedFiles, check_outside, find_photos, pair_masks, photo_suffixes
 
 
 def fill(folder, *names):
@@ -149,9 +149,10 @@ def test_names_in_tables_may_come_from_other_systems(tmp_path):
 def test_what_lies_inside_a_folder_is_known_before_it_exists(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "in")
-    assert is_inside(tmp_path / "link" / "new" / "deep", tmp_path / "in")
-    assert is_inside(tmp_path / "in", tmp_path / "in")
-    assert not is_inside(tmp_path / "in2", tmp_path / "in")
+    for inside in (tmp_path / "link" / "new" / "deep", tmp_path / "in"):
+        with pytest.raises(InputError, match="where the next run would read the results as inputs"):
+            check_outside(inside, tmp_path / "in")
+    check_outside(tmp_path / "in2", tmp_path / "in")
 
 
 def test_found_photos_open(tmp_path):

@@ -124,20 +124,20 @@ def write_yolo_labels(
             left, top, across, down = annotation["bbox"]
             sides = np.array([[left, top], [left + across, top + down]]) / (width, height)
             (left, top), (right, bottom) = sides.clip(0, 1)
-            outline = np.array([[left, top], [right, top], [right, bottom], [left, bottom]]) * (width, height)
+            shares = np.array([left, top, right, top, right, bottom, left, bottom])
             if only_boxes:
-                box = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
-                if min(box[2:]) > 0:
-                    numbers = " ".join(f"{value:.6g}" for value in box)
-                    lines.append(f"{classes[annotation['category_id']]} {numbers}\n")
-                continue
-        elif isinstance(segmentation, list) and len(segmentation) == 1 and not isinstance(segmentation[0], Mapping):
-            outline = np.reshape(segmentation[0], (-1, 2))
+                shares = np.array([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top])
+                if min(shares[2:]) <= 0:
+                    continue
         else:
-            outline = mask_polygon(segmentation_mask(segmentation, height, width))
-        points = " ".join(f"{value:.6g}" for value in (outline / (width, height)).clip(0, 1).ravel())
-        if points:
-            lines.append(f"{classes[annotation['category_id']]} {points}\n")
+            if isinstance(segmentation, list) and len(segmentation) == 1 and not isinstance(segmentation[0], Mapping):
+                outline = np.reshape(segmentation[0], (-1, 2))
+            else:
+                outline = mask_polygon(segmentation_mask(segmentation, height, width))
+            shares = (outline / (width, height)).clip(0, 1).ravel()
+        if len(shares):
+            numbers = " ".join(f"{share:.6g}" for share in shares)
+            lines.append(f"{classes[annotation['category_id']]} {numbers}\n")
     with atomic_file(path) as partial:
         partial.write_text("".join(lines))
 
