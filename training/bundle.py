@@ -1,4 +1,5 @@
-"""Copy a trained checkpoint into the package: its weights in half precision and its two configurations.
+"""Copy a trained checkpoint into the package: its weights in half precision, its two configurations and the graph
+for onnxruntime (which needs `pip install "aict_hf[onnx]"`).
 
     python training/bundle.py out/3 aict-small
     python training/bundle.py out/2 out/3 aict-small      # the average of two runs of which one began from the other
@@ -15,6 +16,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from aict_hf.export.converter import stored_state_dict
+from aict_hf.export.network_graph import write_network_graph
 from aict_hf.files.atomic_write import atomic_file
 from aict_hf.pretrained import DEFAULT_CHECKPOINT, load_checkpoint
 
@@ -38,4 +40,5 @@ for name, part in (("config.json", model.config), ("preprocessor_config.json", p
     fields.pop("auto_map", None)  # the code is part of the package
     with atomic_file(folder / name) as partial:
         partial.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+write_network_graph(folder)
 print(f"wrote {folder}: {(folder / 'model.safetensors').stat().st_size / 2**20:.1f} MiB")

@@ -7,9 +7,11 @@ photos from photos of any size and the maps. ONNX needs `pip install "aict_hf[on
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
@@ -25,15 +27,21 @@ MAX_BATCH, MAX_SIDE = 1024, 65536
 
 
 class ParameterNetwork(nn.Module):
-    """Computes knots and color_lut from low-resolution composites (B, 3, h, w) and masks (B, 1, h, w)."""
+    """Computes LUT maps from low-resolution composites (B, 3, h, w) and masks (B, 1, h, w).
 
-    def __init__(self, model: AICTModel) -> None:
+    Args:
+        model: the network.
+        outputs: names of the maps in `AICTOutput`.
+    """
+
+    def __init__(self, model: AICTModel, outputs: Sequence[str] = ("knots", "color_lut")) -> None:
         super().__init__()
         self.model = model
+        self.outputs = outputs
 
-    def forward(self, pixel_values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixel_values: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         outputs = self.model(pixel_values, mask, return_harmonized=False)
-        return outputs.knots, outputs.color_lut
+        return tuple(outputs[name] for name in self.outputs)
 
 
 class LUTApplication(nn.Module):
@@ -62,12 +70,7 @@ def export_graphs(checkpoint: str | os.PathLike | None, out_dir: str | os.PathLi
     if format not in ("onnx", "torch"):
         raise InputError(f"format is {format!r}; expected onnx or torch")
     if format == "onnx":
-        try:
-            import onnx  # noqa: F401
-            import onnxruntime  # noqa: F401
-            import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise InputError(f"ONNX needs {error.name}; pip install 'aict_hf[onnx]'") from error
+        check_onnx_is_installed()
     model, processor = load_checkpoint(checkpoint)
     inputs, programs = _programs(model.float(), (processor.size["height"], processor.size["width"]))
     with atomic_folder(Path(out_dir)) as partial:
@@ -105,29 +108,70 @@ def _programs(
 def _save_onnx(program: ExportedProgram, inputs: tuple[Tensor, ...], path: Path) -> None:
     import onnxruntime
 
-    names = list(program.graph_signature.user_inputs)
     outputs = ["harmonized"] if path.stem == "apply_luts" else ["knots", "color_lut"]
+    to_onnx(program, outputs).save(str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = program.graph_signature.user_inputs
+    found = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})
+    with torch.no_grad():
+        expected = program.module()(*inputs)
+    check_agreement(path.stem, found, [expected] if isinstance(expected, Tensor) else expected)
+
+
+def check_onnx_is_installed() -> None:
+    """Raise an InputError if a library that writes or runs ONNX is missing."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"ONNX needs {error.name}; pip install 'aict_hf[onnx]'") from error
+
+
+def to_onnx(program: ExportedProgram, outputs: Sequence[str], *, optimize: bool = True) -> Any:
+    """Translate a program, quietly.
+
+    Args:
+        program: the program. Its inputs keep their names.
+        outputs: names for its outputs.
+        optimize: fold constants and merge operators.
+    Returns:
+        a `torch.onnx.ONNXProgram`.
+    """
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns that torchvision is missing
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns about its own code
-            graph: Any = torch.onnx.export(program, dynamo=True, input_names=names, output_names=outputs, verbose=False)
+            return torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=list(program.graph_signature.user_inputs),
+                output_names=list(outputs),
+                optimize=optimize,
+                verbose=False,
+            )
     finally:
         logger.setLevel(level)
-    graph.save(str(path))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})
-    with torch.no_grad():
-        expected = program.module()(*inputs)
-    for ours, theirs in zip(found, [expected] if isinstance(expected, Tensor) else expected, strict=True):
+
+
+def check_agreement(name: str, found: Sequence[np.ndarray], expected: Sequence[Tensor]) -> None:
+    """Raise an InputError if the outputs of a graph in onnxruntime differ from those of torch by more than 1e-4."""
+    for ours, theirs in zip(found, expected, strict=True):
         difference = float((torch.from_numpy(ours) - theirs).abs().max())
         if not difference <= 1e-4:
             raise InputError(
-                f"{path.stem}: onnxruntime differs from torch by {difference:.1e}, expected at most 1e-4; "
+                f"{name}: onnxruntime differs from torch by {difference:.1e}, expected at most 1e-4; "
                 "export with format torch, or try other versions of onnx and onnxruntime"
             )
 
 
-__all__ = ["LUTApplication", "ParameterNetwork", "export_graphs"]
+__all__ = [
+    "LUTApplication",
+    "ParameterNetwork",
+    "check_agreement",
+    "check_onnx_is_installed",
+    "export_graphs",
+    "to_onnx",
+]
