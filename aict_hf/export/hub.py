@@ -10,6 +10,7 @@ from transformers.utils import cached_file
 
 from ..errors import InputError, one_line
 from ..files.atomic_write import atomic_folder
+from ..harmonize.onnx_network import GRAPH
 from ..model.pipeline_aict import ImageHarmonizationPipeline
 from ..pretrained import bundled_checkpoints, checkpoint_location, load_checkpoint
 from .converter import stored_state_dict
@@ -34,7 +35,8 @@ def export_repository(
     Args:
         checkpoint: name of a bundled checkpoint, folder or Hub repository; None means the default checkpoint. Its
             README.md becomes the model card; bundled checkpoints share the package's model_card.md. The JSON files of
-            training/evaluate.py in its folder `evaluation` fill the figures of the card.
+            training/evaluate.py in its folder `evaluation` fill the figures of the card. Its `network.onnx`, if it has
+            one, comes along; the dtype of the weights makes no difference to it.
         out_dir: folder to write. It must be new or empty.
         dtype: dtype of the stored weights: float32, float16 or bfloat16; None keeps theirs.
     Returns:
@@ -44,7 +46,7 @@ def export_repository(
     """
     source = checkpoint_location(checkpoint)
     model, processor = load_checkpoint(source)
-    weights = _file_of(source, "model.safetensors")
+    weights, graph = (_file_of(source, name) for name in ("model.safetensors", GRAPH))
     results = result_files(Path(source) / RESULTS)
     card = _card(source)
     examples = [_packaged(f"examples/{name}") for name in EXAMPLES]
@@ -56,6 +58,8 @@ def export_repository(
             model.save_pretrained(partial, state_dict=stored_state_dict(model, dtype))
         elif weights is not None:
             shutil.copyfile(weights, partial / "model.safetensors")
+        if graph is not None:
+            shutil.copyfile(graph, partial / GRAPH)
         for folder, files in ((RESULTS, results), ("examples", examples)):
             (partial / folder).mkdir()
             for file in files:

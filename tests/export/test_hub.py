@@ -14,6 +14,7 @@ from test_model_card import TEXT, write_results
 from aict_hf import AICTImageProcessor, AICTModel
 from aict_hf.errors import InputError
 from aict_hf.export.hub import export_repository, push_repository
+from aict_hf.harmonize.onnx_network import onnx_obstacle
 from aict_hf.pretrained import bundled_checkpoints, load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +121,9 @@ def test_the_folder_is_complete(mine, tmp_path):
 def test_bundled_checkpoints_keep_their_weights_and_have_the_card(tmp_path):
     for name, folder in bundled_checkpoints().items():
         exported = export_repository(name, tmp_path / name)
-        assert (exported / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+        for copied in ("model.safetensors", "network.onnx"):
+            assert (exported / copied).read_bytes() == (folder / copied).read_bytes()
+        assert onnx_obstacle(exported) is None
         card = ModelCard.load(exported / "README.md")
         assert card.data.tags
         assert card.data.license
