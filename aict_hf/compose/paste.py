@@ -113,7 +113,8 @@ def paste(
         rgb = _decontaminated(rgb, opacity)
     height, width = canvas.shape[1:]
     size = scale * opacity.shape[1], scale * opacity.shape[0]
-    left, top, right, bottom = _region(size, position, rotation, (height, width))
+    # The soft edge of an opaque border reaches half a pixel of the cut-out further.
+    left, top, right, bottom = _region((size[0] + scale, size[1] + scale), position, rotation, (height, width))
     image, mask = canvas.transpose(1, 2, 0).copy(), np.zeros((height, width), np.uint8)
     if left >= right or top >= bottom:
         return Composite(image, mask, None)

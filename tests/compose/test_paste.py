@@ -108,6 +108,13 @@ def test_a_whole_turn_is_none():
     assert np.array_equal(*results)
 
 
+def test_enlarged_edges_are_soft_on_both_sides():
+    rgb, alpha = solid(4, 4)
+    result = paste(rgb, alpha, np.zeros((60, 60, 3), np.uint8), position=(30, 30), scale=10)
+    assert result.mask[30, 5:15].astype(int) + result.mask[30, 14:4:-1] == pytest.approx(255, abs=1)
+    assert result.mask[30, 6] > 0
+
+
 @pytest.mark.parametrize("scale", [0.21, 0.5, 3.0])
 def test_scale_gives_the_size_it_says(scale):
     rgb, alpha = solid(40, 60)
