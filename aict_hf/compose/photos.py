@@ -8,9 +8,7 @@ from PIL import Image
 
 from ..errors import NothingPastedError
 from ..files.images import ImageFile, in_profile
-from ..model.image_processing_aict import photo_tensors
-from ..model.levels import to_unit
-from .paste import OPAQUE, Composite, paste
+from .paste import OPAQUE, Composite, paste, photo_arrays, to_unit  # SHIM: import the last two from model/
 
 
 def paste_photo(
@@ -44,7 +42,7 @@ def paste_photo(
     placed: dict[str, Any] = {"position": position, "scale": scale, "rotation": rotation, "flip": flip}
     composite = paste(pixels, alpha, background.pixels, **placed, feather=feather, decontaminate=decontaminate)
     if composite.box is None:
-        opacity = to_unit(photo_tensors(pixels, alpha)[1])
+        opacity = to_unit(photo_arrays(pixels, alpha)[1])
         brightest = float(opacity.max())
         if brightest < OPAQUE / 255:
             kind = "alpha channel" if alpha is None else "mask"

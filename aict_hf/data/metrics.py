@@ -95,9 +95,9 @@ def _foreground_ciede2000(result: Tensor, real: Tensor, weight: Tensor) -> float
     inside = weight[0] > 0
     if not inside.any():
         return 0.0
-    share = weight[0][inside]
-    ours, truth = (rgb_to_lab(image[:, inside].double() / 255) for image in (result, real))
-    return ((share * ciede2000(ours, truth)).sum() / share.sum()).item()
+    share = weight[0][inside].cpu().numpy()
+    ours, truth = (rgb_to_lab((image[:, inside].double() / 255).cpu().numpy()) for image in (result, real))
+    return float((share * ciede2000(ours, truth)).sum() / share.sum())
 
 
 __all__ = ["HarmonizationMetrics", "harmonization_metrics", "photo_metrics"]

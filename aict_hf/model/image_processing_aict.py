@@ -155,8 +155,9 @@ class OpenedPhoto:
         colors, weight = colors.to(knots.device), weight.to(knots.device)
         changed = sample_luts(colors, positions, knots[None].float(), color_lut[None].float())
         result = weight * changed + (1 - weight) * colors
-        difference = ciede2000(rgb_to_lab(colors), rgb_to_lab(result))[0]
-        return float((weight * difference).sum() / weight.sum())
+        difference = ciede2000(*(rgb_to_lab(image.cpu().numpy()) for image in (colors, result)))[0]
+        share = weight.cpu().numpy()
+        return float((share * difference).sum() / share.sum())
 
 
 class AICTImageProcessor(BaseImageProcessor):

@@ -2,9 +2,12 @@ import builtins
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_photo
 from PIL import Image
+from torch.nn import functional as F
 
+from aict_hf.compose import paste as paste_module
 from aict_hf.compose.paste import paste
 from aict_hf.errors import InputError
 
@@ -61,6 +64,55 @@ def test_rotation_is_counterclockwise_and_flip_comes_first():
     assert np.abs(turned.image[15:45, 30:50].astype(int) - np.rot90(rgb)).max() <= 1
     both = paste(rgb, alpha, background(), position=(40, 30), rotation=90, flip=True)
     assert np.abs(both.image[15:45, 30:50].astype(int) - np.rot90(rgb[:, ::-1])).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"scale": 2.5}, {"scale": 0.3}, {"rotation": 17}, {"scale": 1.7, "rotation": -130, "flip": True}]
+)
+def test_resampling_is_torchs(options):
+    rgb, alpha = make_photo(30, 40)
+    alpha[:, :12] = 255
+    scale, rotation, (x, y) = options.get("scale", 1), np.radians(options.get("rotation", 0)), (40.3, 30.8)
+    layer = torch.from_numpy(np.dstack([rgb / 255.0 * (alpha[..., None] / 255), alpha / 255])).permute(2, 0, 1)[None]
+    layer = layer.flip(3) if options.get("flip") else layer
+    if scale < 1:
+        layer = F.interpolate(layer, size=(9, 12), mode="bilinear", antialias=True)
+    columns, rows = np.meshgrid(np.arange(80) + 0.5 - x, np.arange(60) + 0.5 - y)
+    u = (np.cos(rotation) * columns - np.sin(rotation) * rows) / (scale * 40 / 2)
+    v = (np.sin(rotation) * columns + np.cos(rotation) * rows) / (scale * 30 / 2)
+    grid = torch.from_numpy(np.dstack([u, v]))[None]
+    *colors, opacity = F.grid_sample(layer, grid, mode="bicubic", align_corners=False)[0].numpy()
+    share = opacity.clip(0, 1)
+    colors = np.stack(colors, axis=2) * (share / opacity.clip(1e-6))[..., None]
+    expected = 255 * colors.clip(0, share[..., None]) + (1 - share[..., None]) * background()
+    result = paste(rgb, alpha, background(), position=(x, y), **options)
+    assert np.abs(result.mask - 255 * share).max() <= 1
+    assert np.abs(result.image - expected).max() <= 1.5
+
+
+@pytest.mark.parametrize("rotation", [0, 30])
+def test_strips_are_not_seen(rotation, monkeypatch):
+    rgb, alpha = make_photo(20, 30)
+    options = {"position": (40.2, 30.1), "scale": 1.5, "rotation": rotation, "feather": 2}
+    whole = paste(rgb, alpha, background(), **options)
+    monkeypatch.setattr(paste_module, "STRIP_PIXELS", 100)
+    strips = paste(rgb, alpha, background(), **options)
+    assert np.array_equal(strips.image, whole.image)
+    assert np.array_equal(strips.mask, whole.mask)
+
+
+def test_a_whole_turn_is_none():
+    rgb, alpha = make_photo(20, 30)
+    there = background()
+    results = [paste(rgb, alpha, there, position=(40.2, 30.1), rotation=rotation).image for rotation in (0, -720)]
+    assert np.array_equal(*results)
+
+
+def test_enlarged_edges_are_soft_on_both_sides():
+    rgb, alpha = solid(4, 4)
+    result = paste(rgb, alpha, np.zeros((60, 60, 3), np.uint8), position=(30, 30), scale=10)
+    assert result.mask[30, 5:15].astype(int) + result.mask[30, 14:4:-1] == pytest.approx(255, abs=1)
+    assert result.mask[30, 6] > 0
 
 
 @pytest.mark.parametrize("scale", [0.21, 0.5, 3.0])
