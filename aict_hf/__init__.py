@@ -4,7 +4,6 @@ Public names are loaded on first use: importing the package imports neither torc
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from ._registration import install as _install_registration
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from .model.modeling_aict import AICTModel, AICTOutput
     from .model.pipeline_aict import ImageHarmonizationPipeline
     from .pretrained import DEFAULT_CHECKPOINT
+
+    __version__: str
 else:
     _MODULES = {
         "AICTConfig": "model.configuration_aict",
@@ -33,6 +34,10 @@ else:
     }
 
     def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("aict_hf")
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
@@ -42,8 +47,6 @@ else:
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})
 
-
-__version__ = version("aict_hf")
 
 __all__ = [
     "DEFAULT_CHECKPOINT",

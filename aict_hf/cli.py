@@ -7,22 +7,24 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from logging import CRITICAL
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
+import wrapt
 
 from .augment.options import AugmentJob, CopyPasteOptions, DatasetFormat
 from .errors import InputError, NothingPastedError, TooLargeError, one_line
 from .export.options import ExportFormat, StoredDtype
-from .files.images import DEFAULT_MAX_MEGAPIXELS
+from .files.options import DEFAULT_MAX_MEGAPIXELS
 from .harmonize.options import ComposeOptions, HarmonizeOptions
 
 if TYPE_CHECKING:
-    import torch
-
     from .harmonize.files import Job
+    from .harmonize.photo_luts import LUTPredictor
 
 app = typer.Typer(
     help="High-resolution image harmonization: fit the colours of a pasted object to the photo around it.",
@@ -51,12 +53,16 @@ ModelOption = Annotated[
     str | None,
     typer.Option(help="A bundled checkpoint's name, a folder or a Hub repository.", show_default="bundled"),
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...", show_default="cuda if available")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, mps ...", show_default="cpu with the extra fast, else cuda if available"),
+]
 EngineOption = Annotated[
     Engine, typer.Option(help="Where the work is done. Ray also runs on a cluster (an extra: aict_hf\\[augment,ray]).")
 ]
 GpusOption = Annotated[float, typer.Option(min=0, help="With Ray: share of a GPU for each worker.")]
 NaiveOption = Annotated[bool, typer.Option("--naive", help="Paste without harmonizing, as a baseline.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say which runtime does the work, and why.")]
 StrengthOption = Annotated[float, typer.Option(min=0, max=1, help="Share of the colour change to apply.")]
 MaxMegapixelsOption = Annotated[float, typer.Option(min=0, help="Refuse larger images.")]
 
@@ -92,6 +98,7 @@ def harmonize(
         Path | None,
         typer.Option(help="Write a CSV with size, mask area, disharmony and time of each file.", show_default=False),
     ] = None,
+    verbose: VerboseOption = False,
 ) -> None:
     """Harmonize one composite or a folder of composites.
 
@@ -117,6 +124,7 @@ def harmonize(
                 model=model,
                 device=device,
                 max_megapixels=max_megapixels,
+                verbose=verbose,
             )
         return
     if report is not None:
@@ -158,9 +166,7 @@ def harmonize(
                 progress=progress,
             )
         else:
-            from .harmonize.harmonizer import Harmonizer
-
-            harmonizer = Harmonizer.from_pretrained(model, device=_device(device))
+            harmonizer = _harmonizer(model, device, verbose)
             done = harmonize_files(jobs, harmonizer, options, warn=_warn, progress=progress)
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to resume")
@@ -191,20 +197,20 @@ def score(
         int, typer.Option(min=1, help="Number of composites in one run of the network.")
     ] = HarmonizeOptions.batch_size,
     max_megapixels: MaxMegapixelsOption = HarmonizeOptions.max_megapixels,
+    verbose: VerboseOption = False,
 ) -> None:
     """List composites by how badly their foreground's colours fit, the worst first.
 
     The score is the mean CIEDE2000 between the foreground and its harmonized colours: 0 fits, 5 is plain to see.
     """
     from .harmonize.files import harmonize_files, write_report
-    from .harmonize.harmonizer import Harmonizer
 
     if output is not None:
         _check_table(output)
     jobs, failures = _find_jobs(composite, mask, masks, None)
     options = HarmonizeOptions(batch_size=batch_size, max_megapixels=max_megapixels, measure=True)
     try:
-        harmonizer = Harmonizer.from_pretrained(model, device=_device(device))
+        harmonizer = _harmonizer(model, device, verbose)
         done = harmonize_files(jobs, harmonizer, options, warn=_warn, progress=sys.stderr.isatty())
     except KeyboardInterrupt:
         _say("interrupted; no scores were written")
@@ -252,10 +258,10 @@ def compose(
     model: ModelOption = None,
     device: DeviceOption = None,
     max_megapixels: MaxMegapixelsOption = ComposeOptions.max_megapixels,
+    verbose: VerboseOption = False,
 ) -> None:
     """Paste a cut-out into a photo, harmonized. Parts that hang over the border are cut off."""
     from .harmonize.compose_files import compose_files
-    from .harmonize.harmonizer import Harmonizer
 
     if output is None:
         raise InputError("--output is missing; say where to write with -o")
@@ -269,7 +275,7 @@ def compose(
         strength=strength,
         max_megapixels=max_megapixels,
     )
-    harmonizer = None if naive else Harmonizer.from_pretrained(model, device=_device(device))
+    harmonizer = None if naive else _harmonizer(model, device, verbose)
     try:
         compose_files(cutout, mask, background, output, harmonizer, options, mask_output=mask_out, warn=_warn)
     except NothingPastedError as error:
@@ -357,6 +363,7 @@ def augment(
     Run the same command again to resume an interrupted run and retry failed images.
     """
     from .augment.files import augment_files
+    from .harmonize.runtime import usable_device
 
     if engine == "local" and gpus_per_worker:
         raise InputError("--gpus-per-worker goes with --engine ray")
@@ -382,7 +389,7 @@ def augment(
         copies=copies,
         keep_originals=keep_originals,
         checkpoint=model,
-        device=_worker_device(device, gpus_per_worker) if engine == "ray" else str(_device(device)),
+        device=_worker_device(device, gpus_per_worker) if engine == "ray" else str(usable_device(device)),
         block_size=block_size,
     )
     try:
@@ -501,26 +508,31 @@ def lut(
 
 
 @app.command()
-def info() -> None:
+def info(
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the device, which takes seconds to find.")] = False,
+) -> None:
     """Print versions, device and bundled checkpoints."""
     import platform
     from importlib import metadata
-
-    import torch
 
     from . import __version__
     from .pretrained import bundled_checkpoints
 
     typer.echo(f"aict_hf {__version__}, Python {platform.python_version()}")
-    for package in ("torch", "transformers", "huggingface-hub", "accelerate", "safetensors", "pillow", "pyvips"):
+    packages = ("torch", "transformers", "huggingface-hub", "accelerate", "safetensors", "pillow")
+    for package in (*packages, "numba", "onnxruntime", "pyvips"):
         try:
             typer.echo(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
             typer.echo(f"{package} not installed")
-    name = (
-        f" ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else f" ({torch.get_num_threads()} threads)"
-    )
-    typer.echo(f"device {_device(None)}{name}")
+    if not quick:
+        import torch
+
+        from .harmonize.runtime import usable_device
+
+        cuda = torch.cuda.is_available()
+        name = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
+        typer.echo(f"device {usable_device()} ({name})")
     for checkpoint, folder in bundled_checkpoints().items():
         size = (folder / "model.safetensors").stat().st_size / 2**20
         typer.echo(f"checkpoint {checkpoint}: {size:.1f} MiB in {folder}")
@@ -528,18 +540,22 @@ def info() -> None:
 
 def main() -> None:
     """Run the command. Bad input ends in one line on stderr and exit code 1, without a traceback."""
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # "Loading weights" is over in a moment
-    for library in (logging, hub_logging):
-        library.set_verbosity(CRITICAL)  # errors are printed once, by this function
+    wrapt.register_post_import_hook(_silence, "transformers")
+    wrapt.register_post_import_hook(_silence, "huggingface_hub")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the exception clears temporary files away
     try:
         app()
     except InputError as error:
         _say_failures([error])
         sys.exit(1)
+
+
+def _silence(library: ModuleType) -> None:
+    """Keep transformers or huggingface_hub quiet as soon as one of them is imported: `main` prints errors once."""
+    logging = import_module(f"{library.__name__}.utils.logging")
+    logging.set_verbosity(CRITICAL)
+    if library.__name__ == "transformers":
+        logging.disable_progress_bar()  # "Loading weights" is over in a moment
 
 
 def _find_jobs(
@@ -593,18 +609,10 @@ def _files_for_streams(composite: Path, mask: Path | None, output: Path) -> Iter
                 raise InputError(f"standard output: cannot be written ({error.strerror})") from error
 
 
-def _device(name: str | None) -> "torch.device":
-    import torch
+def _harmonizer(model: str | None, device: str | None, verbose: bool) -> "LUTPredictor":
+    from .harmonize.runtime import open_harmonizer
 
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(name)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device {name} cannot be used ({reason}); leave it out or say cpu") from error
-    return chosen
+    return open_harmonizer(model, device=device, say=_say if verbose else lambda message: None)
 
 
 def _check_table(path: Path) -> None:

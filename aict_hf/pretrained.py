@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from .errors import InputError, one_line
-from .model.image_processing_aict import AICTImageProcessor
-from .model.modeling_aict import AICTModel
+
+if TYPE_CHECKING:
+    import torch
+
+    from .model.image_processing_aict import AICTImageProcessor
+    from .model.modeling_aict import AICTModel
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".safetensors")
 _BUNDLE = Path(__file__).parent / "checkpoints"
@@ -27,8 +30,8 @@ def checkpoint_location(name: str | os.PathLike | None) -> str:
 
 
 def load_checkpoint(
-    name: str | os.PathLike | None = None, *, device: torch.device | str = "cpu"
-) -> tuple[AICTModel, AICTImageProcessor]:
+    name: str | os.PathLike | None = None, *, device: "torch.device | str" = "cpu"
+) -> "tuple[AICTModel, AICTImageProcessor]":
     """Load a model, ready for inference, and its image processor.
 
     `aict_hf.Harmonizer.from_pretrained` holds both in one object.
@@ -48,6 +51,9 @@ def load_checkpoint(
         )
     if not Path(location).exists() and location.count("/") != 1:  # a Hub repository's name has one slash
         raise InputError(f"{location}: is no bundled checkpoint, no folder and no Hub model; bundled: {bundled}")
+    from .model.image_processing_aict import AICTImageProcessor
+    from .model.modeling_aict import AICTModel
+
     try:
         model = AICTModel.from_pretrained(location)
         processor = AICTImageProcessor.from_pretrained(location)

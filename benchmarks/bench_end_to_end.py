@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel
 from aict_hf.files.images import ImageFile, read_image, write_image
-from aict_hf.model.image_processing_aict import photo_tensors
+from aict_hf.model.image_arrays import photo_arrays
 from aict_hf.model.lut_reference import knots_from_intervals
 from aict_hf.pretrained import bundled_checkpoints, load_checkpoint
 from aict_hf.published import PublishedNetwork, published_luts
@@ -65,7 +65,7 @@ def harmonize(files: list[Path], network, luts, processor: AICTImageProcessor) -
     photo, foreground = watch.run("decode", lambda: (read_image(composite), read_image(mask)))
 
     def resize():
-        tensors = [tensor.to(device) for tensor in photo_tensors(photo.pixels, foreground.pixels)]
+        tensors = [torch.from_numpy(array).to(device) for array in photo_arrays(photo.pixels, foreground.pixels)]
         return tensors, processor(*tensors, return_tensors="pt").to(device)
 
     (image, weight), inputs = watch.run("resize", resize)

@@ -15,12 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from measuring import device_line, spread
 from PIL import Image
 
-from aict_hf.model.image_processing_aict import photo_tensors
+from aict_hf.model.image_arrays import photo_arrays
 from aict_hf.pretrained import load_checkpoint
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -61,9 +60,7 @@ with tempfile.TemporaryDirectory() as folder:
         seconds, memory = zip(*[run_command(*paths) for _ in range(arguments.runs)], strict=True)
 
         network, luts = [], []
-        rgb, foreground = (
-            tensor.to(device) for tensor in photo_tensors(np.asarray(photo).copy(), np.asarray(mask).copy())
-        )
+        rgb, foreground = (torch.from_numpy(array).to(device) for array in photo_arrays(photo, mask))
         for _ in range(arguments.runs + 1):  # the first one warms up
             start = time.perf_counter()
             with torch.inference_mode():

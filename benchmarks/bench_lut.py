@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from aict_hf import apply_luts
 from aict_hf.model import lut as lut_module
-from aict_hf.model.levels import FULL_SCALE, to_unit
-from aict_hf.model.lut_reference import apply_luts_reference, knots_from_intervals
+from aict_hf.model.levels import full_scale
+from aict_hf.model.lut_reference import apply_luts_reference, knots_from_intervals, unit_tensor
 from aict_hf.published import published_luts
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,8 +43,8 @@ kernel_name = "Triton" if device.type == "cuda" else "numba"
 
 
 def published(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor) -> Tensor:
-    scale = FULL_SCALE.get(composite.dtype, 1.0)
-    result = published_luts(to_unit(composite), to_unit(mask), knots, color_lut)
+    scale = full_scale(composite)
+    result = published_luts(unit_tensor(composite), unit_tensor(mask), knots, color_lut)
     return result if scale == 1.0 else (result * scale).round().to(composite.dtype)
 
 

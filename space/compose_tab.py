@@ -27,9 +27,9 @@ from aict_hf.compose.photos import paste_photo
 from aict_hf.errors import InputError, NothingPastedError
 from aict_hf.files.images import ImageFile, write_image
 from aict_hf.harmonize.files import given_mask_surprises, turn_surprises
-from aict_hf.harmonize.harmonizer import LUTMaps
+from aict_hf.harmonize.photo_luts import LUTMaps
 from aict_hf.model.foreground_mask import TURNED, mask_surprises
-from aict_hf.model.image_processing_aict import mask_tensor
+from aict_hf.model.image_arrays import mask_array
 from aict_hf.model.levels import to_eight_bits
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -353,7 +353,7 @@ def small_pieces(pieces: Pieces) -> tuple[Image.Image | None, Image.Image | None
         if pieces.mask is not None:
             mask = read_photo(pieces.mask, MASK)
             check_sizes(photo, mask)
-            levels = to_eight_bits(mask_tensor(mask.pixels))[0].numpy()
+            levels = to_eight_bits(mask_array(mask.pixels))[0]
             cutout.putalpha(preview(ImageFile(Image.fromarray(levels)), PREVIEW_SIDE).convert("L"))
         elif cutout.mode != "RGBA":
             cutout = None  # its mask is yet to come

@@ -32,7 +32,7 @@ from uploads import (
 )
 
 from aict_hf.files.images import ImageFile
-from aict_hf.harmonize.harmonizer import LUTMaps
+from aict_hf.harmonize.photo_luts import LUTMaps
 
 EXAMPLES = Path(__file__).parent / "examples"
 UPLOADED, PAINTED, ALPHA = "Upload a mask", "Paint it", "The photo's transparency"

@@ -16,9 +16,10 @@ from uploads import read_photo, uploaded
 from aict_hf import Harmonizer
 from aict_hf.files.images import ImageFile
 from aict_hf.harmonize.files import PAINTED, turn_surprises
-from aict_hf.harmonize.harmonizer import LUTMaps, PhotoLUTs
-from aict_hf.model.image_processing_aict import OpenedPhoto, is_painted_mask, mask_tensor, open_photo, rgb_tensor
+from aict_hf.harmonize.photo_luts import LUTMaps, PhotoLUTs
+from aict_hf.model.image_arrays import is_painted_mask, mask_array, rgb_array
 from aict_hf.model.levels import to_eight_bits
+from aict_hf.model.opened_photo import OpenedPhoto, open_photo
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -93,7 +94,7 @@ def open_with_mask(file: ImageFile, mask: Image.Image | np.ndarray | None, *, in
     if not levels.any():
         if mask is None and not invert:
             raise ValueError("The composite is transparent everywhere: nothing shows that could be harmonized.")
-        if mask is not None and not invert and mask_tensor(mask).any():
+        if mask is not None and not invert and mask_array(mask).any():
             raise ValueError("The composite is transparent wherever the mask is white: mark something that shows.")
         raise ValueError(f"{which} is empty: mark the pasted object, white on black.")
     if levels.min() == 255:
@@ -126,7 +127,7 @@ def recolored(photo: ImageFile, luts: PhotoLUTs, strength: float) -> ImageFile:
 
 def recolored_again(photo: ImageFile, mask: np.ndarray, maps: LUTMaps, strength: float) -> ImageFile:
     """`recolored` without the network, from the mask and the LUT maps of an earlier run."""
-    opened = OpenedPhoto(photo.pixels, rgb_tensor(photo.pixels), torch.from_numpy(mask)[None])
+    opened = OpenedPhoto(photo.pixels, rgb_array(photo.pixels), mask[None])
     return recolored(photo, PhotoLUTs(opened, maps), strength)
 
 

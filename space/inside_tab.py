@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from uploads import LIFETIME, PREVIEWS, photo_upload, preview, visitors_errors, warn
 
-from aict_hf.harmonize.harmonizer import LUTMaps
+from aict_hf.harmonize.photo_luts import LUTMaps
 from aict_hf.model.lut import apply_luts
 
 EXAMPLES = Path(__file__).parent / "examples"

@@ -15,7 +15,17 @@ from PIL import Image
 
 from aict_hf import AICTModel, cli, pretrained
 from aict_hf.compose.paste import paste
+from aict_hf.harmonize import runtime
 from aict_hf.published import PublishedNetwork
+
+BOTH_RUNTIMES = pytest.mark.parametrize("runtime_in_use", ["onnxruntime", "torch"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def runtime_in_use(request, monkeypatch):
+    """What runs the network: onnxruntime, unless a test that is marked BOTH_RUNTIMES has its turn with torch."""
+    if getattr(request, "param", None) == "torch":
+        monkeypatch.setattr(runtime, "onnx_obstacle", lambda folder: "the test asks for it")
 
 
 @pytest.fixture
@@ -52,6 +62,7 @@ def pixels(path):
     return np.asarray(Image.open(path))
 
 
+@BOTH_RUNTIMES
 def test_harmonize_writes_the_photo_with_a_changed_foreground(files, run):
     assert run("harmonize", "photo.png", "mask.png", "-o", "out.png")[0] == 0
     background = pixels("mask.png") == 0
@@ -59,11 +70,13 @@ def test_harmonize_writes_the_photo_with_a_changed_foreground(files, run):
     assert not np.array_equal(pixels("out.png"), pixels("photo.png"))
 
 
+@BOTH_RUNTIMES
 def test_strength_zero_is_the_composite(files, run):
     assert run("harmonize", "photo.png", "mask.png", "-o", "out.png", "--strength", "0")[0] == 0
     assert np.array_equal(pixels("out.png"), pixels("photo.png"))
 
 
+@BOTH_RUNTIMES
 def test_half_strength_lies_between(files, run):
     Image.fromarray(tinted(*make_photo())).save("photo.png")  # plainly wrong, so that the change is large
     for strength in ("0.5", "1"):
@@ -73,6 +86,7 @@ def test_half_strength_lies_between(files, run):
     assert np.abs(full - photo).max() > 4
 
 
+@BOTH_RUNTIMES
 def test_alpha_is_the_mask_where_none_is_given(files, run):
     code, said, _ = run("harmonize", "cutout.png", "-o", "out.png")
     assert code == 0
@@ -83,12 +97,14 @@ def test_alpha_is_the_mask_where_none_is_given(files, run):
     assert not np.array_equal(pixels("out.png"), pixels("cutout.png"))
 
 
+@BOTH_RUNTIMES
 def test_inverted_masks(files, run):
     assert run("harmonize", "photo.png", "mask.png", "-o", "out.png", "--invert-mask")[0] == 0
     foreground = pixels("mask.png") == 255
     assert np.array_equal(pixels("out.png")[foreground], pixels("photo.png")[foreground])
 
 
+@BOTH_RUNTIMES
 def test_folders_are_resumed_and_failures_reported_at_the_end(files, run):
     for folder, source in (("photos", "photo.png"), ("masks", "mask.png")):
         (files / folder).mkdir()
@@ -108,6 +124,7 @@ def test_folders_are_resumed_and_failures_reported_at_the_end(files, run):
     assert (files / "out" / "deep" / "a.png").stat().st_mtime_ns != first
 
 
+@BOTH_RUNTIMES
 def test_folders_of_cut_outs_and_of_masks_beside_need_no_masks(files, run):
     (files / "in" / "day").mkdir(parents=True)
     for name, source in (("a", "cutout"), ("day/b", "photo"), ("day/b_mask", "mask")):
@@ -125,6 +142,7 @@ def test_folders_of_cut_outs_and_of_masks_beside_need_no_masks(files, run):
     assert (code, err.splitlines(), len(out.splitlines())) == (0, [left_out, no_background], 2)
 
 
+@BOTH_RUNTIMES
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -168,6 +186,7 @@ def test_bad_input_is_one_line_without_output(files, run, monkeypatch, arguments
     assert {path: path.stat().st_mtime_ns for path in files.rglob("*")} == before
 
 
+@BOTH_RUNTIMES
 def test_an_empty_mask_warns_and_writes(files, run):
     Image.new("L", (56, 40)).save("black.png")
     code, err, _ = run("harmonize", "photo.png", "black.png", "-o", "out.png")
@@ -227,6 +246,33 @@ def test_info_names_versions_device_and_checkpoints(run):
         assert word in out
 
 
+def test_quick_info_leaves_out_the_device(run):
+    code, _, said = run("info", "--quick")
+    assert code == 0
+    assert "checkpoint aict-small" in said
+    assert "device" not in said
+
+
+@BOTH_RUNTIMES
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("harmonize", "photo.png", "mask.png", "-o", "out.png"),
+        ("compose", "cutout.png", "photo.png", "-o", "out.png"),
+        ("score", "photo.png", "mask.png"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_verbose_names_the_runtime(files, run, request, arguments):
+    code, said, _ = run(*arguments, "--verbose")
+    assert code == 0
+    if "onnxruntime" in request.node.callspec.id:
+        assert "aict: the network runs in onnxruntime, the LUTs in numba, on the CPU" in said
+    else:
+        assert "aict: torch runs on " in said
+        assert "because the test asks for it" in said
+
+
 def test_module_and_command_are_the_same(files, forks):
     result = forks.run(["-m", "aict_hf", "harmonize", "photo.png", "nowhere.png", "-o", "out.png"], files)
     assert result.returncode == 1
@@ -273,6 +319,7 @@ def test_export_and_lut_refuse_bad_input_in_one_line(files, run, arguments, word
     assert not list(files.glob("out*")) + list(files.glob("*.cube"))
 
 
+@BOTH_RUNTIMES
 def test_compose_pastes_and_harmonizes(files, run):
     arguments = ("compose", "cutout.png", "photo.png", "--position", "30,20", "--scale", "0.5", "--rotation", "10")
     assert run(*arguments, "-o", "naive.png", "--naive", "--mask-out", "where.png")[0] == 0
@@ -288,6 +335,7 @@ def test_compose_pastes_and_harmonizes(files, run):
     assert np.array_equal(pixels("centre.png"), photo)  # onto itself
 
 
+@BOTH_RUNTIMES
 def test_compose_onto_gray_leaves_out_the_profile_of_gray(files, run):
     with Image.open("photo.png") as photo:
         photo.convert("L").save("gray.png", icc_profile=b"of gray")
@@ -297,6 +345,7 @@ def test_compose_onto_gray_leaves_out_the_profile_of_gray(files, run):
         assert "icc_profile" not in out.info
 
 
+@BOTH_RUNTIMES
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -391,6 +440,7 @@ def two_composites(files):
     Image.fromarray(mask).save(files / "masks" / "broken.png")
 
 
+@BOTH_RUNTIMES
 def test_score_lists_the_worst_first_and_writes_nothing_else(files, run):
     two_composites(files)
     before = set(files.rglob("*"))
@@ -410,6 +460,7 @@ def test_score_lists_the_worst_first_and_writes_nothing_else(files, run):
     assert out.split()[0] == lines[0][0]
 
 
+@BOTH_RUNTIMES
 def test_harmonize_reports_each_file(files, run):
     two_composites(files)
     command = ("harmonize", "photos", "--masks", "masks", "-o", "out", "--report", "report.csv")
@@ -423,6 +474,7 @@ def test_harmonize_reports_each_file(files, run):
     assert "report.csv: lists the 1 files of this run, not the 2 skipped ones" in err
 
 
+@BOTH_RUNTIMES
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -474,6 +526,7 @@ def test_streams_stand_for_files(files, run, monkeypatch, model, processor):
     assert "holds one file" in run("harmonize", "-", "-", "-o", "out.jpg")[1]
 
 
+@BOTH_RUNTIMES
 def test_weights_of_the_authors_are_to_be_converted_first(files, run):
     (files / "AICT.pth").touch()
     code, err, _ = run("harmonize", "photo.png", "mask.png", "-o", "out.png", "--model", "AICT.pth")

@@ -35,8 +35,8 @@ from gradio_client.exceptions import AppError  # noqa: E402
 
 from aict_hf import ImageHarmonizationPipeline  # noqa: E402
 from aict_hf.errors import InputError  # noqa: E402
-from aict_hf.harmonize.harmonizer import LUTMaps  # noqa: E402
-from aict_hf.model import image_processing_aict  # noqa: E402
+from aict_hf.harmonize.photo_luts import LUTMaps  # noqa: E402
+from aict_hf.model import opened_photo  # noqa: E402
 from aict_hf.model.lut import apply_luts  # noqa: E402
 
 SPACE = Path(app.__file__).parent
@@ -381,10 +381,8 @@ def test_all_that_takes_time_shares_one_limit():
 
 def test_a_photo_is_decoded_once_and_the_state_keeps_no_photo(folder, monkeypatch):
     decoded = []
-    photo_tensors = image_processing_aict.photo_tensors
-    monkeypatch.setattr(
-        image_processing_aict, "photo_tensors", lambda *given: decoded.append(given) or photo_tensors(*given)
-    )
+    photo_arrays = opened_photo.photo_arrays
+    monkeypatch.setattr(opened_photo, "photo_arrays", lambda *given: decoded.append(given) or photo_arrays(*given))
     photo, mask = save(folder)
     looked = harmonize_tab.run(photo, harmonize_tab.UPLOADED, mask, None, False, 100)[1]
     assert len(decoded) == 1

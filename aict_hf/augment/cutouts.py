@@ -16,7 +16,7 @@ from ..compose.paste import OPAQUE
 from ..errors import InputError
 from ..files.photo_folders import find_photos, pair_masks
 from ..model.foreground_mask import TURNED
-from ..model.image_processing_aict import mask_tensor
+from ..model.image_arrays import mask_array
 from ..model.levels import to_eight_bits
 from .annotations import AnnotatedDataset, AnnotatedImage, read_eight_bit, segmentation_mask
 from .fields import has_segmentation
@@ -202,7 +202,7 @@ class CutoutBank(Sequence[Cutout]):
         if isinstance(source.mask, Path):
             mask = read_eight_bit(str(source.mask), source.mask)
             try:
-                alpha = to_eight_bits(mask_tensor(mask))[0].numpy()
+                alpha = to_eight_bits(mask_array(mask))[0]
             except ValueError as error:
                 raise InputError(f"{source.mask}: {error}") from error
             if alpha.shape != rgb.shape[:2] and alpha.shape == rgb.shape[1::-1]:

@@ -30,7 +30,8 @@ from ..compose.paste import OPAQUE, paste
 from ..compose.placement import draw_placement
 from ..errors import InputError
 from ..harmonize.harmonizer import Harmonizer
-from ..model.image_processing_aict import OpenedPhoto, rgb_tensor
+from ..model.image_arrays import rgb_array
+from ..model.opened_photo import OpenedPhoto
 from .cutouts import Cutout, CutoutBank
 from .options import CopyPasteOptions
 
@@ -153,7 +154,7 @@ class HarmonizedCopyPaste:
         for field in ("image", "masks", "boxes", "labels", "image_id"):
             if sample.get(field) is None:
                 raise ValueError(f"has no {field}; expected image, masks, boxes, labels and image_id")
-        image = rgb_tensor(_plain(sample["image"])).permute(1, 2, 0).cpu().numpy()
+        image = rgb_array(_plain(sample["image"])).transpose(1, 2, 0)
         masks, boxes = _masks(sample, image.shape[:2]), _array(sample["boxes"])
         counts = {"masks": len(masks), "boxes": len(boxes), "labels": len(sample["labels"])}
         if len(set(counts.values())) > 1:
@@ -222,8 +223,8 @@ class HarmonizedCopyPaste:
             batch = pasted[start : start + options.batch_size]
             photos = []
             for one in batch:
-                rgb = rgb_tensor(one.image, input_data_format="channels_last")
-                photos.append(OpenedPhoto(one.image, rgb, torch.from_numpy(one.mask)[None], "channels_last"))
+                rgb = rgb_array(one.image, input_data_format="channels_last")
+                photos.append(OpenedPhoto(one.image, rgb, one.mask[None], "channels_last"))
             predicted = self._harmonizer.predict_opened(photos)
             for one, luts in zip(batch, predicted, strict=True):
                 if options.max_disharmony is not None:

@@ -11,33 +11,14 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from ..errors import InputError
-from ..model.image_processing_aict import photo_tensors, rgb_tensor
+from ..model.image_arrays import photo_arrays, rgb_array
+from ..model.levels import full_scale, to_unit
 from .boxes import half_extent, mask_box
 
 OPAQUE = 128  # of 255: pixels at least this opaque count as the pasted object's own
 STRIP_PIXELS = 2**17  # placed at a time, so that little memory is needed beyond the images themselves
 LEAST_ALPHA = 1 / 512  # half a level: less becomes 0, and as much below 1 becomes 1
 BORDER = 4  # transparent pixels around a layer; places outside read these
-
-
-# SHIM, until model/opened_photo.py and model/levels.py hold these names in NumPy: delete it and import them.
-FULL_SCALE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
-
-
-def to_unit(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.float32) / np.float32(FULL_SCALE.get(values.dtype, 1.0))
-
-
-def photo_arrays(photo: Any, foreground: Any) -> tuple[np.ndarray, np.ndarray]:
-    rgb, mask = photo_tensors(photo, foreground)
-    return rgb.cpu().numpy(), mask.cpu().numpy()
-
-
-def rgb_array(photo: Any, *, name: str) -> np.ndarray:
-    return rgb_tensor(photo, name=name).cpu().numpy()
-
-
-# END OF SHIM
 
 
 @dataclass(frozen=True)
@@ -128,7 +109,6 @@ def paste(
     if feather:
         alphas = [_placed(layer[3:], position, size, rotation, strip)[0] for strip in strips]
         soft = _feathered(np.concatenate(alphas), feather)
-    full_scale = FULL_SCALE.get(canvas.dtype)
     for strip in strips:
         _, first, _, last = strip
         placed = _placed(layer, position, size, rotation, strip)
@@ -139,8 +119,8 @@ def paste(
         for index in range(3):
             region = canvas[index, first:last, left:right]
             blended = placed[index] + remaining * to_unit(region)
-            if full_scale is not None:
-                blended = (blended * np.float32(full_scale)).round()
+            if canvas.dtype.kind == "u":
+                blended = (blended * np.float32(full_scale(canvas))).round()
             # other pixels keep the background's exact values
             image[first:last, left:right, index] = np.where(touched, blended.astype(canvas.dtype), region)
     return Composite(image, mask, mask_box(mask >= OPAQUE))

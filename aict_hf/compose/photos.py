@@ -8,7 +8,9 @@ from PIL import Image
 
 from ..errors import NothingPastedError
 from ..files.images import ImageFile, in_profile
-from .paste import OPAQUE, Composite, paste, photo_arrays, to_unit  # SHIM: import the last two from model/
+from ..model.image_arrays import photo_arrays
+from ..model.levels import to_unit
+from .paste import OPAQUE, Composite, paste
 
 
 def paste_photo(

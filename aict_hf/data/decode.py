@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..files.images import read_image
 from ..files.photo_pools import MaskedPhoto
 from ..model.foreground_mask import TURNED
-from ..model.image_processing_aict import mask_tensor
+from ..model.image_arrays import mask_array
 from ..model.levels import to_eight_bits
 
 
@@ -69,7 +69,7 @@ def mask_levels(mask: Image.Image | np.ndarray) -> np.ndarray:
     Raises:
         ValueError: if it is no mask, by the rules of `aict_hf.model.foreground_mask.read_mask`.
     """
-    return to_eight_bits(mask_tensor(mask)[0]).numpy()
+    return to_eight_bits(mask_array(mask)[0])
 
 
 __all__ = ["load_mask", "load_photo", "load_rgb", "mask_levels", "mask_scaled_to"]

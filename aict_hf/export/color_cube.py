@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files.atomic_write import atomic_file
-from ..files.images import DEFAULT_MAX_MEGAPIXELS, read_image
+from ..files.images import read_image
+from ..files.options import DEFAULT_MAX_MEGAPIXELS
 from ..harmonize.harmonizer import Harmonizer
-from ..model.image_processing_aict import open_photo
-from ..model.levels import to_unit
 from ..model.lut import apply_luts
-from ..model.lut_reference import look_up, sample_luts
+from ..model.lut_reference import look_up, sample_luts, unit_tensor
+from ..model.opened_photo import open_photo
 
 SIZES = (2, 256)  # of a 3-D LUT, by the specification
 
@@ -69,8 +69,9 @@ def export_cube(
         _, small_mask = opened.low_resolution((side["height"], side["width"]))
         for surprise in opened.surprises():
             warn(f"{mask or composite}: {surprise}")
-        curves = mean_curves(small_mask.to(knots.device), knots, color_lut, size=size).cpu()
-        loss = cube_error(opened.rgb, opened.mask, knots.cpu(), color_lut.cpu(), curves)
+        curves = mean_curves(torch.from_numpy(small_mask).to(knots.device), knots, color_lut, size=size).cpu()
+        rgb, weight = torch.from_numpy(opened.rgb), torch.from_numpy(opened.mask)
+        loss = cube_error(rgb, weight, knots.cpu(), color_lut.cpu(), curves)
     except ValueError as error:
         raise InputError(f"{mask or composite}: {error}") from error
     write_cube(output, curves, title=f"AICT, {composite.stem}")
@@ -114,7 +115,7 @@ def apply_curves(composite: Tensor, mask: Tensor, curves: Tensor) -> Tensor:
     Returns:
         float in [0, 1], shape (3, H, W).
     """
-    colors, weight = to_unit(composite), to_unit(mask)
+    colors, weight = unit_tensor(composite), unit_tensor(mask)
     return weight * look_up(curves[None, :, :, None, None], colors[None])[0] + (1 - weight) * colors
 
 
@@ -126,7 +127,7 @@ def cube_error(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor
         knots, color_lut: as for `mean_curves`.
         curves: the result of `mean_curves`.
     """
-    colors, weight = to_unit(composite), to_unit(mask)
+    colors, weight = unit_tensor(composite), unit_tensor(mask)
     full = apply_luts(colors[None], weight[None], knots, color_lut)[0]
     area = 3 * weight.sum().clamp(min=1e-6)
     error, change = (

@@ -20,8 +20,8 @@ from .atomic_write import atomic_file
 from .encoding import Encoding, encoding_of
 from .exif import append_exif, exif_block
 from .metadata import MAX_SEGMENT, Metadata, read_metadata
+from .options import DEFAULT_MAX_MEGAPIXELS
 
-DEFAULT_MAX_MEGAPIXELS = 200.0
 OUTPUT_FORMATS = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     ".png": "PNG",
@@ -469,7 +469,6 @@ def _encode_sixteen_bit(path: Path, pixels: np.ndarray, icc_profile: bytes | Non
 
 
 __all__ = [
-    "DEFAULT_MAX_MEGAPIXELS",
     "MAX_JPEG_SIDE",
     "OUTPUT_FORMATS",
     "ImageFile",

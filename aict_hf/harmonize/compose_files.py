@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from ..compose.photos import paste_photo
 from ..errors import InputError
 from ..files.images import ImageFile, not_kept, read_image, what_is_lost, write_image
-from ..model.image_processing_aict import OpenedPhoto, opacity_tensor, rgb_tensor
+from ..model.image_arrays import opacity_array, rgb_array
+from ..model.opened_photo import OpenedPhoto
 from .files import Job, check_output, given_mask_surprises
-from .harmonizer import Harmonizer
 from .options import ComposeOptions
+from .photo_luts import LUTPredictor
 
 
 def compose_files(
@@ -21,7 +21,7 @@ def compose_files(
     mask: Path | None,
     background: Path,
     output: Path,
-    harmonizer: Harmonizer | None,
+    harmonizer: LUTPredictor | None,
     options: ComposeOptions | None = None,
     *,
     mask_output: Path | None = None,
@@ -74,8 +74,7 @@ def compose_files(
         raise InputError(f"{mask or cutout}: {error}") from error
     if harmonizer is not None:
         pixels = composite.pixels
-        shown = opacity_tensor(pixels)
-        opened = OpenedPhoto(pixels, rgb_tensor(pixels), torch.from_numpy(foreground)[None], opacity=shown)
+        opened = OpenedPhoto(pixels, rgb_array(pixels), foreground[None], opacity=opacity_array(pixels))
         [luts] = harmonizer.predict_opened([opened])
         composite = replace(composite, pixels=luts.apply(strength=options.strength))
     write_image(output, composite)

@@ -9,17 +9,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..model.image_processing_aict import (
-    AICTImageProcessor,
-    ImageLike,
-    OpenedPhoto,
-    is_several,
-    open_image,
-    photo_tensors,
-    rgb_tensor,
-)
-from ..model.levels import to_unit
+from ..model.image_arrays import photo_arrays, rgb_array
+from ..model.image_processing_aict import AICTImageProcessor, ImageLike
+from ..model.image_sources import open_image
+from ..model.levels import to_eight_bits, to_unit
 from ..model.modeling_aict import AICTModel
+from ..model.opened_photo import OpenedPhoto, is_several
 from ..pretrained import DEFAULT_CHECKPOINT
 from .harmonizer import Harmonizer
 
@@ -113,7 +108,7 @@ class AICTHarmonizePipeline(DiffusionPipeline):
                 )
         given_photos = list(zip(generated, masks, originals, strict=True))
         harmonizer = Harmonizer(self.model, self.image_processor)
-        results: list[Tensor] = []
+        results: list[np.ndarray] = []  # (3, H, W)
         with self.progress_bar(total=len(given_photos)) as progress_bar:
             for start in range(0, len(given_photos), batch_size):
                 photos = []
@@ -126,11 +121,14 @@ class AICTHarmonizePipeline(DiffusionPipeline):
                 results += [luts.apply(strength=strength) for luts in predicted]
                 progress_bar.update(len(photos))
         self.maybe_free_model_hooks()
-        images: Any = results
-        if output_type != "pt":
-            images = [np.ascontiguousarray(result.permute(1, 2, 0).cpu().numpy()) for result in results]
+        images: Any
+        if output_type == "pt":
+            devices = [one.device if isinstance(one, Tensor) else "cpu" for one in generated]
+            images = [torch.from_numpy(one).to(device) for one, device in zip(results, devices, strict=True)]
+        else:
+            images = [np.ascontiguousarray(result.transpose(1, 2, 0)) for result in results]
         if output_type == "pil":
-            images = [Image.fromarray(a if a.dtype == np.uint8 else (a * 255).round().astype(np.uint8)) for a in images]
+            images = [Image.fromarray(to_eight_bits(image)) for image in images]
         elif len({result.shape for result in results}) == 1:
             images = torch.stack(images) if output_type == "pt" else np.stack(images)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
@@ -210,32 +208,31 @@ def _composite(image: Any, mask_image: Any, original_image: Any, *, keep_uint8: 
     if mask_image is None:
         raise ValueError("mask_image is None; pass the mask that was inpainted")
     photo, foreground = open_image(image), open_image(mask_image)
-    generated = rgb_tensor(photo)
+    generated = rgb_array(photo)
     canvas = generated
     if original_image is not None:
         photo = open_image(original_image)
-        canvas = rgb_tensor(photo, name="original_image")
-    height, width = rgb_tensor(foreground, name="mask").shape[1:]
+        canvas = rgb_array(photo, name="original_image")
+    height, width = rgb_array(foreground, name="mask").shape[1:]
     if (height, width) != canvas.shape[1:]:
         raise ValueError(
             f"mask_image is {width} x {height}, {'image' if original_image is None else 'original_image'} is "
             f"{canvas.shape[2]} x {canvas.shape[1]}; resize the mask"
             + (", or pass the photo that was inpainted as original_image" if original_image is None else "")
         )
-    mask = photo_tensors(photo, foreground)[1].to(generated.device)
-    canvas = canvas.to(generated.device)
-    if not (keep_uint8 and canvas.dtype == torch.uint8):
+    mask = photo_arrays(photo, foreground)[1]
+    if not (keep_uint8 and canvas.dtype == np.uint8):
         canvas = to_unit(canvas)
     if original_image is None:
         return OpenedPhoto(canvas, canvas, mask, "channels_first")
     if generated.shape != canvas.shape:
-        resized = F.interpolate(to_unit(generated)[None], canvas.shape[1:], mode="bicubic", antialias=True)
-        generated = resized[0].clamp(0, 1)
+        whole = torch.from_numpy(to_unit(generated))[None]
+        generated = F.interpolate(whole, canvas.shape[1:], mode="bicubic", antialias=True)[0].clamp(0, 1).numpy()
     inside = mask[0] > 0
     opacity = to_unit(mask[:, inside])
     blended = opacity * to_unit(generated[:, inside]) + (1 - opacity) * to_unit(canvas[:, inside])
-    composite = canvas.clone()
-    composite[:, inside] = (blended * 255).round().to(torch.uint8) if canvas.dtype == torch.uint8 else blended
+    composite = canvas.copy()
+    composite[:, inside] = to_eight_bits(blended) if canvas.dtype == np.uint8 else blended
     return OpenedPhoto(composite, composite, mask, "channels_first")
 
 

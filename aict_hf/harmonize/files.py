@@ -25,11 +25,12 @@ from ..files.images import (
 )
 from ..files.photo_folders import FoundPhotos, check_outside, find_photos, pair_masks
 from ..model.foreground_mask import mask_surprises
-from ..model.image_processing_aict import OpenedPhoto, is_painted_mask, mask_tensor, open_photo
+from ..model.image_arrays import is_painted_mask, mask_array
 from ..model.levels import to_unit
-from .harmonizer import Harmonizer, PhotoLUTs
+from ..model.opened_photo import OpenedPhoto, open_photo
 from .large_tiff import harmonize_large_tiff, is_large_tiff
 from .options import HarmonizeOptions
+from .photo_luts import LUTPredictor, PhotoLUTs
 from .run_record import Job, RunRecord, unfinished
 
 PAINTED = "the mask is in one colour on black; the foreground is where that colour is"
@@ -169,7 +170,7 @@ def find_jobs(
 
 def harmonize_files(
     jobs: Sequence[Job],
-    harmonizer: Harmonizer,
+    harmonizer: LUTPredictor,
     options: HarmonizeOptions | None = None,
     *,
     warn: Callable[[str], None] = lambda message: None,
@@ -276,7 +277,7 @@ def write_report(path: Path, files: Sequence[FileReport]) -> None:
 
 def given_mask_surprises(mask: Image.Image | np.ndarray) -> list[str]:
     """Say what a decoded mask probably does not mean, as `mask_surprises` does, and whether it is painted."""
-    return [*mask_surprises(mask_tensor(mask)), *([PAINTED] if is_painted_mask(mask) else [])]
+    return [*mask_surprises(mask_array(mask)), *([PAINTED] if is_painted_mask(mask) else [])]
 
 
 def turn_surprises(photo: Path, mask: Path, size: tuple[int, int]) -> list[str]:
@@ -383,7 +384,7 @@ def _read(job: Job, options: HarmonizeOptions, warn: Callable[[str], None]) -> _
     return _Read(job, file, photo, is_painted, time.perf_counter() - began)
 
 
-def _predict(batch: Sequence[_Read], harmonizer: Harmonizer) -> list[PhotoLUTs | Exception]:
+def _predict(batch: Sequence[_Read], harmonizer: LUTPredictor) -> list[PhotoLUTs | Exception]:
     """For each photo its LUTs, or the exception that prevented them."""
     try:
         return list(harmonizer.predict_opened([read.photo for read in batch]))

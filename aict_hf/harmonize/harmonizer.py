@@ -2,79 +2,16 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..model.image_processing_aict import (
-    AICTImageProcessor,
-    ImageLike,
-    OpenedPhoto,
-    is_several,
-    open_photos,
-    warn_of_surprises,
-)
+from ..files.weights import weights_digest
+from ..model.image_processing_aict import AICTImageProcessor, ImageLike
 from ..model.modeling_aict import AICTModel
+from ..model.opened_photo import OpenedPhoto, is_several, open_photos, warn_of_surprises
 from ..pretrained import load_checkpoint
-
-
-class LUTMaps(NamedTuple):
-    """The LUT maps of one photo: the model's output, float32, without the batch dimension.
-
-    Attributes:
-        sampling_intervals: shape (3, K, h, w).
-        knots: shape (3, K + 1, h, w).
-        color_lut: shape (3, K, h, w).
-    """
-
-    sampling_intervals: Tensor
-    knots: Tensor
-    color_lut: Tensor
-
-
-@dataclass(frozen=True)
-class PhotoLUTs:
-    """A decoded photo with its LUT maps: every strength costs only the LUTs.
-
-    Attributes:
-        photo: the decoded photo and its mask.
-        maps: the LUT maps that the network predicted for the photo.
-    """
-
-    photo: OpenedPhoto
-    maps: LUTMaps
-
-    @property
-    def knots(self) -> Tensor:
-        """Nodes of the first LUT, shape (3, K + 1, h, w), float32."""
-        return self.maps.knots
-
-    @property
-    def color_lut(self) -> Tensor:
-        """Nodes of the colour LUT, shape (3, K, h, w), float32."""
-        return self.maps.color_lut
-
-    def apply(self, *, strength: float = 1.0) -> Any:
-        """Recolour the photo's foreground.
-
-        Args:
-            strength: share of the change to apply, 0 (returns the photo bit for bit) to 1.
-        Returns:
-            the harmonized image, of the type, size and mode of the composite (PIL for a path).
-        Raises:
-            ValueError: if the strength is out of range.
-        """
-        return self.photo.recolored(self.knots, self.color_lut, strength=strength)
-
-    def disharmony(self) -> float:
-        """Measure how far the foreground's colours are from the harmonized ones.
-
-        Returns:
-            mean CIEDE2000, as `AICTImageProcessor.disharmony` defines it: 0 fits, 5 is plain to see.
-        """
-        return self.photo.disharmony(self.knots, self.color_lut)
+from .photo_luts import LUTMaps, PhotoLUTs
 
 
 class Harmonizer:
@@ -99,6 +36,16 @@ class Harmonizer:
     def __init__(self, model: AICTModel, processor: AICTImageProcessor) -> None:
         self.model = model
         self.processor = processor
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the low-resolution copies that the network sees, in pixels."""
+        return self.processor.size["height"], self.processor.size["width"]
+
+    def digest(self) -> str:
+        """A hash of the network's weights: equal wherever the same network runs."""
+        tensors = self.model.state_dict().items()
+        return weights_digest((name, tensor.float().cpu().numpy()) for name, tensor in tensors)
 
     @classmethod
     def from_pretrained(
@@ -165,7 +112,7 @@ class Harmonizer:
         """Predict the LUTs of photos that are decoded already, with one run of the network.
 
         Args:
-            photos: what `aict_hf.model.image_processing_aict.open_photo` returned.
+            photos: what `aict_hf.model.opened_photo.open_photo` returned.
             device: as for `predict`.
         """
         if not photos:
@@ -176,4 +123,4 @@ class Harmonizer:
         return [PhotoLUTs(photo, LUTMaps(*one)) for photo, one in zip(photos, maps, strict=True)]
 
 
-__all__ = ["Harmonizer", "LUTMaps", "PhotoLUTs"]
+__all__ = ["Harmonizer"]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ..errors import InputError, one_line
@@ -22,11 +21,10 @@ from ..files.exif import MAX_SIZE as MAX_EXIF_FILE
 from ..files.exif import append_exif, exif_block
 from ..files.images import check_pixel_count, open_image, read_file_facts
 from ..model.foreground_mask import check_highest_level
-from ..model.image_processing_aict import OpenedPhoto
-from ..model.lut import apply_luts
+from ..model.opened_photo import OpenedPhoto, recolor
 from ..model.resizing import foreground_cells, is_missed, low_resolution_copies, sampled_rows
-from .harmonizer import Harmonizer
 from .options import HarmonizeOptions
+from .photo_luts import LUTPredictor
 
 if TYPE_CHECKING:
     import pyvips
@@ -83,7 +81,7 @@ def harmonize_large_tiff(
     composite: Path,
     mask: Path,
     output: Path,
-    harmonizer: Harmonizer,
+    harmonizer: LUTPredictor,
     options: HarmonizeOptions | None = None,
     *,
     warn: Callable[[str], None] = lambda message: None,
@@ -116,13 +114,11 @@ def harmonize_large_tiff(
         metadata, _ = read_file_facts(header, stream)
         exif = exif_block(header) or b""
     blocks, not_kept = metadata.tiff_blocks(), metadata.lost_in("TIFF")
-    size = harmonizer.processor.size
-    shape = (size["height"], size["width"])
+    shape = harmonizer.input_size
     kept = sampled_rows(height, shape[0])
-    wanted = kept.numpy()
     lines, mask_lines, foreground_sum, highest = [], [], 0, 0
     for top, pixels, weights in _strips(composite, mask, options.invert_mask, "reading", progress):
-        inside = wanted[(wanted >= top) & (wanted < top + len(pixels))] - top
+        inside = kept[(kept >= top) & (kept < top + len(pixels))] - top
         lines.append(pixels[inside])
         mask_lines.append(weights[inside])
         foreground_sum += int(weights.sum(dtype=np.int64))
@@ -131,10 +127,10 @@ def harmonize_large_tiff(
         check_highest_level(highest, 255)
     except ValueError as error:
         raise InputError(f"{mask}: {error}") from error
-    sampled = torch.from_numpy(np.concatenate(lines)).permute(2, 0, 1)
+    sampled = np.concatenate(lines).transpose(2, 0, 1)
     image, small_mask = low_resolution_copies(
         sampled[:3],
-        torch.from_numpy(np.concatenate(mask_lines))[None],
+        np.concatenate(mask_lines)[None],
         shape,
         opacity=sampled[3:] if photo.bands == 4 else None,
         kept_rows=kept,
@@ -144,8 +140,8 @@ def harmonize_large_tiff(
     if is_missed(small_mask, highest / 255):
         cells = [
             foreground_cells(
-                torch.from_numpy(pixels[:, :, :3]).permute(2, 0, 1),
-                torch.from_numpy(weights)[None],
+                pixels[:, :, :3].transpose(2, 0, 1),
+                weights[None],
                 shape,
                 top=top,
                 full_height=height,
@@ -157,16 +153,13 @@ def harmonize_large_tiff(
     for surprise in seen.surprises():
         warn(f"{mask}: {surprise}")
     [luts] = harmonizer.predict_opened([seen])
-    knots, color_lut = luts.knots[None].cpu(), luts.color_lut[None].cpu()
 
     def harmonized_tiles() -> Iterator[np.ndarray]:
         """The result's tiles, row by row from the left to the right; those at the edges are smaller."""
         for top, pixels, weights in _strips(composite, mask, options.invert_mask, "harmonizing", progress):
-            rgb = torch.from_numpy(np.ascontiguousarray(pixels[:, :, :3])).permute(2, 0, 1)[None]
-            foreground = torch.from_numpy(weights)[None, None]
-            place = {"top": top, "full_height": height}
-            apply_luts(rgb, foreground, knots, color_lut, strength=options.strength, out=rgb, **place)
-            pixels[:, :, :3] = rgb[0].permute(1, 2, 0).numpy()
+            rgb = np.ascontiguousarray(pixels[:, :, :3]).transpose(2, 0, 1)
+            place = {"strength": options.strength, "top": top, "full_height": height}
+            pixels[:, :, :3] = recolor(rgb, weights[None], luts.knots, luts.color_lut, **place).transpose(1, 2, 0)
             for left in range(0, width, TILE):
                 yield np.ascontiguousarray(pixels[:, left : left + TILE])
 

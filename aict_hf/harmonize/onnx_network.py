@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import InputError, one_line
 from ..files.weights import read_weights, weight_layout, weights_digest
+from ..model.cpu_threads import cpu_threads
 
 GRAPH, WEIGHTS = "network.onnx", "model.safetensors"
 OUTPUTS = ("sampling_intervals", "knots", "color_lut")
@@ -136,7 +137,7 @@ def open_session(graph: bytes, weights: Mapping[str, np.ndarray], *, threads: in
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised
-    options.intra_op_num_threads = _available_threads() if threads is None else threads
+    options.intra_op_num_threads = cpu_threads() if threads is None else threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads slow down busy machines
     # Counts of batches are of training alone; no graph has them.
     used = {name: values for name, values in weights.items() if not name.endswith(".num_batches_tracked")}
@@ -227,13 +228,6 @@ def _digest(content: bytes) -> str:
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _available_threads() -> int:
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if asked.isdecimal() and int(asked):
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 __all__ = ["GRAPH", "OUTPUTS", "ONNXNetwork", "network_digest", "onnx_obstacle", "open_session"]

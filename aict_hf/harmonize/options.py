@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.images import DEFAULT_MAX_MEGAPIXELS
+from ..files.options import DEFAULT_MAX_MEGAPIXELS
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What the outputs of a folder were made from, so that a later run knows which of them are finished."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -8,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..errors import InputError
-from .harmonizer import Harmonizer
 from .options import HarmonizeOptions
+from .photo_luts import LUTPredictor
 
 
 @dataclass(frozen=True)
@@ -45,11 +42,16 @@ class RunRecord:
     """
 
     def __init__(
-        self, output: Path, harmonizer: Harmonizer, options: HarmonizeOptions, warn: Callable[[str], None]
+        self, output: Path, harmonizer: LUTPredictor, options: HarmonizeOptions, warn: Callable[[str], None]
     ) -> None:
         self.folder = output
         self.path = output.resolve().parent / f".{output.resolve().name}.aict.jsonl"
-        self._settings = [_digest(harmonizer), options.strength, options.invert_mask]
+        self._settings = [
+            harmonizer.digest(),
+            list(harmonizer.input_size),
+            options.strength,
+            options.invert_mask,
+        ]
         self._warn: Callable[[str], None] | None = warn
         self._lines: dict[str, Any] = {}
         try:
@@ -151,19 +153,6 @@ def file_stamp(path: Path | None) -> list[int]:
         return [] if path is None else [(status := path.stat()).st_size, status.st_mtime_ns]
     except OSError:
         return []
-
-
-def _digest(harmonizer: Harmonizer) -> str:
-    """A hash of a network's weights and settings."""
-    settings = [harmonizer.processor.to_dict(), harmonizer.model.config.to_dict()]
-    for content in settings:
-        for name in ("_name_or_path", "transformers_version"):
-            content.pop(name, None)
-    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=16)
-    for name, tensor in sorted(harmonizer.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 __all__ = ["Job", "RunRecord", "file_stamp", "unfinished"]

@@ -1,9 +1,8 @@
 """What a mask may be, everywhere in the package: `read_mask` reads it, `mask_surprises` looks at what was read."""
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from .levels import FULL_SCALE, to_eight_bits, to_unit
+from .levels import full_scale, to_eight_bits, to_unit
 
 LOWEST_WHITE = 0.1  # a mask whose highest level is below this holds numbers, not strengths
 FULL_STRENGTH = 0.9  # one below this changes plainly less than its author expects
@@ -15,7 +14,7 @@ TURNED = "photos are turned upright by their EXIF orientation, so the mask must 
 MOST_FLAT_LEVELS = 64  # soft edges have more levels between black and white, or no flat areas
 
 
-def read_mask(channels: Tensor) -> Tensor:
+def read_mask(channels: np.ndarray) -> np.ndarray:
     """Read a foreground mask. All commands, the pipeline, the Space and the augmentation read masks by these rules.
 
     - Gray of 8 bits (0..255), of 16 bits (0..65535) or float (0..1): white is foreground, black is background, and
@@ -35,14 +34,14 @@ def read_mask(channels: Tensor) -> Tensor:
     Raises:
         ValueError: if the mask is in several colours, or its highest level is above 0 and below a tenth of white.
     """
-    if channels.dtype == torch.uint16:
-        check_highest_level(int(channels.int().max()), 65535)
+    if channels.dtype == np.uint16:
+        check_highest_level(int(channels.max()), 65535)
         channels = to_unit(channels)
     alpha = channels[-1:] if channels.shape[0] in (2, 4) else None
     colors = channels[: 3 if channels.shape[0] > 2 else 1]
     if _are_equal(colors):
         colors = colors[:1]
-    white = FULL_SCALE.get(channels.dtype, 1.0)
+    white = full_scale(channels)
     if is_painted(channels):
         mask = _one_color_on_black(colors)
     elif alpha is None or alpha.min() == white:
@@ -52,15 +51,15 @@ def read_mask(channels: Tensor) -> Tensor:
     else:
         shown = colors[:, visible]
         gray = luminance(colors) if len(shown) == 1 or _is_gray(shown) else None
-        if gray is None or gray[0, visible].max() - gray[0, visible].min() < LOWEST_WHITE * white:
+        if gray is None or np.ptp(gray[0, visible]) < LOWEST_WHITE * white:
             mask = alpha
         else:
             mask = to_unit(gray) * to_unit(alpha)
-    check_highest_level(mask.max().item(), FULL_SCALE.get(mask.dtype, 1.0))
+    check_highest_level(mask.max().item(), full_scale(mask))
     return mask
 
 
-def is_painted(channels: Tensor) -> bool:
+def is_painted(channels: np.ndarray) -> bool:
     """Whether `read_mask` takes the one colour of a mask for its foreground, instead of reading gray levels or alpha.
 
     Args:
@@ -68,9 +67,7 @@ def is_painted(channels: Tensor) -> bool:
     """
     if channels.shape[0] < 3:
         return False
-    if channels.dtype == torch.uint16:  # torch has no minimum of these
-        channels = to_unit(channels)
-    if channels.shape[0] == 4 and channels[-1].min() < FULL_SCALE.get(channels.dtype, 1.0):
+    if channels.shape[0] == 4 and channels[-1].min() < full_scale(channels):
         return False
     return not _are_equal(channels[:3]) and not _is_gray(channels[:3])
 
@@ -102,7 +99,7 @@ def check_highest_level(highest: float, white: float) -> None:
     )
 
 
-def mask_surprises(mask: Tensor) -> list[str]:
+def mask_surprises(mask: np.ndarray) -> list[str]:
     """Say what a mask probably does not mean.
 
     Args:
@@ -121,8 +118,8 @@ def mask_surprises(mask: Tensor) -> list[str]:
         ]
     step = max(1, mask.shape[1] // SEEN_ROWS)
     rows, lower = (to_eight_bits(values) for values in (mask[0, :-1:step], mask[0, 1::step]))
-    counts = torch.bincount(rows.flatten().int(), minlength=256)
-    present = counts.nonzero()[:, 0].tolist()
+    counts = np.bincount(rows.ravel(), minlength=256)
+    present = counts.nonzero()[0].tolist()
     middle = [level for level in present if 0 < level < FULL_STRENGTH * 255]
     if not 0 < len(middle) <= MOST_FLAT_LEVELS:
         return []
@@ -138,55 +135,55 @@ def mask_surprises(mask: Tensor) -> list[str]:
     ]
 
 
-def luminance(channels: Tensor) -> Tensor:
+def luminance(channels: np.ndarray) -> np.ndarray:
     """(C, H, W) to (1, H, W) by the weights of ITU-R 601, alpha left out; gray stays exactly gray."""
     if channels.shape[0] < 3:
         return channels[:1]
-    red, green, blue = channels[:3].to(torch.promote_types(torch.float32, channels.dtype))
+    red, green, blue = channels[:3].astype(np.promote_types(np.float32, channels.dtype), copy=False)
     weighted = 0.299 * red + 0.587 * green + 0.114 * blue
-    if channels.dtype in FULL_SCALE:
+    if channels.dtype.kind == "u":
         weighted = weighted + 0.5  # rounds where it is cut to an integer
-    return torch.where((red == green) & (green == blue), red, weighted).to(channels.dtype)[None]
+    return np.where((red == green) & (green == blue), red, weighted).astype(channels.dtype)[None]
 
 
-def _are_equal(colors: Tensor) -> bool:
+def _are_equal(colors: np.ndarray) -> bool:
     """Whether three channels are the same."""
-    return len(colors) == 3 and torch.equal(colors[0], colors[1]) and torch.equal(colors[0], colors[2])
+    return len(colors) == 3 and np.array_equal(colors[0], colors[1]) and np.array_equal(colors[0], colors[2])
 
 
-def _is_gray(colors: Tensor) -> bool:
+def _is_gray(colors: np.ndarray) -> bool:
     """Whether almost all pixels, shape (3, ...), are gray; black ones do not count."""
-    highest, lowest = colors.amax(0), colors.amin(0)
-    white = FULL_SCALE.get(colors.dtype, 1.0)
+    highest, lowest = colors.max(0), colors.min(0)
+    white = full_scale(colors)
     colored = int((highest - lowest > TINT * white).sum())
     return colored <= STRAY * int((highest > TINT * white).sum())
 
 
-def _one_color_on_black(colors: Tensor) -> Tensor:
+def _one_color_on_black(colors: np.ndarray) -> np.ndarray:
     """The share of the one colour at each pixel, float, shape (1, H, W)."""
     color = _only_color(_flat_colors(colors))[:, None, None]
     share = (to_unit(colors) * color).sum(0) / (color**2).sum()
-    return share.clamp(0, 1)[None]
+    return np.clip(share, 0, 1)[None]
 
 
-def _flat_colors(colors: Tensor) -> Tensor:
+def _flat_colors(colors: np.ndarray) -> np.ndarray:
     """Colours in [0, 1] of visible pixels, shape (3, N), without edges, where JPEG mixes them.
 
     All visible pixels if few are flat, as in soft masks and small ones. Tall masks are sampled.
     """
     step = max(1, colors.shape[1] // SEEN_ROWS)
     upper, lower = to_unit(colors[:, :-1:step]), to_unit(colors[:, 1::step])
-    change = torch.maximum((upper - lower)[..., 1:].abs(), upper.diff(dim=2).abs()).amax(0)
+    change = np.maximum(np.abs(upper - lower)[..., 1:], np.abs(np.diff(upper, axis=2))).max(0)
     right = upper[:, :, 1:]
-    visible = right.amax(0) > TINT
+    visible = right.max(0) > TINT
     flat = visible & (change < TINT / 4)
     if int(flat.sum()) > MANY * int(visible.sum()):
         return right[:, flat]
     unit = to_unit(colors)
-    return unit[:, unit.amax(0) >= min(TINT, unit.max().item())]
+    return unit[:, unit.max(0) >= min(TINT, unit.max())]
 
 
-def _only_color(seen: Tensor) -> Tensor:
+def _only_color(seen: np.ndarray) -> np.ndarray:
     """The one colour of which all colours, in [0, 1], shape (3, N), are shares. Its shape is (3,).
 
     Raises:
@@ -194,14 +191,16 @@ def _only_color(seen: Tensor) -> Tensor:
     """
     brightness = seen.sum(0)
     # The median, because compression leaves single pixels that are brighter.
-    color = seen[:, brightness >= 0.8 * brightness.max()].median(dim=1).values
+    bright = seen[:, brightness >= 0.8 * brightness.max()]
+    middle = (bright.shape[1] - 1) // 2
+    color = np.partition(bright, middle, axis=1)[:, middle]
     share = (seen * color[:, None]).sum(0) / (color**2).sum()
-    difference = (seen - share * color[:, None]).abs().amax(0)
+    difference = np.abs(seen - share * color[:, None]).max(0)
     # Compression changes few pixels by much. A second colour that resembles the first changes many by less.
     for least, most in ((4 * TINT / 3, STRAY), (TINT / 2, MANY)):
         other = difference > least
         if int(other.sum()) > most * seen.shape[1]:
-            named = [tuple((255 * values).round().int().tolist()) for values in (color, seen[:, other][:, 0])]
+            named = [tuple((255 * values).round().astype(int).tolist()) for values in (color, seen[:, other][:, 0])]
             raise ValueError(
                 f"the mask is in several colours, such as {named[0]} and {named[1]}, as pictures and maps of classes "
                 "are; make the object white and all else black"

@@ -1,38 +1,22 @@
 """Image processor of AICT: it makes the network's inputs from photos and masks, and applies the LUTs to the photos."""
 
-import base64
-import io
 import os
-import urllib.request
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from http.client import HTTPException
 from inspect import signature
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from transformers.image_processing_base import ImageProcessingMixin  # noqa: F401  diffusers looks for it here
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import SizeDict
 
-from .color_difference import ciede2000, rgb_to_lab
-from .foreground_mask import TURNED, is_painted, luminance, mask_surprises, read_mask
-from .levels import FULL_SCALE, to_unit
-from .lut import apply_luts
-from .lut_reference import sample_luts
-from .resizing import low_resolution_copies
+from .opened_photo import OpenedPhoto, open_photos, pair_images, warn_of_surprises
 
 ImageLike = Image.Image | np.ndarray | Tensor | str | os.PathLike
-
-DISHARMONY_PIXELS = 2**16
-MAX_DOWNLOAD = 256 * 2**20  # bytes
-LONGEST_PATH = 4096  # characters
-SHORTEST_BASE64 = 64  # characters; a shorter text is the name of a file that is missing
 
 # Keywords of transformers' image processors, each with the values that say what is done here anyway.
 _STANDARD_KEYWORDS: dict[str, tuple[Any, ...]] = {
@@ -55,109 +39,6 @@ _STANDARD_KEYWORDS: dict[str, tuple[Any, ...]] = {
 }
 _CALL_KEYWORDS = ("input_data_format", "return_tensors", "device")
 _FILE_KEYWORDS = ("auto_map", "feature_extractor_type", "image_processor_type", "processor_class")
-
-
-@dataclass(frozen=True)
-class OpenedPhoto:
-    """A photo and its foreground mask, decoded once. `open_photo` makes one.
-
-    Attributes:
-        original: the photo as it was given: a PIL image (also for a path), NumPy array or torch tensor.
-        rgb: its colours, shape (3, H, W), uint8, uint16 or float in [0, 1].
-        mask: its foreground, shape (1, H, W), uint8 or float in [0, 1].
-        input_data_format: as in `AICTImageProcessor.preprocess`.
-        opacity: its alpha channel, shape (1, H, W), of the dtype of `rgb`; None if it is opaque.
-    """
-
-    original: Any
-    rgb: Tensor
-    mask: Tensor
-    input_data_format: str | None = None
-    opacity: Tensor | None = None
-
-    def inverted(self) -> "OpenedPhoto":
-        """The same photo with foreground and background exchanged. Transparent pixels are neither."""
-        mask = 255 - self.mask if self.mask.dtype == torch.uint8 else 1 - self.mask
-        return replace(self, mask=_without_hidden(mask, self.opacity))
-
-    def surprises(self) -> list[str]:
-        """Say what the mask probably does not mean, as `mask_surprises` does, and whether a background is missing.
-
-        Returns:
-            one sentence for each surprise; none for a mask without foreground.
-        """
-        if not self.mask.any():
-            return []
-        found = mask_surprises(self.mask)
-        if self.opacity is None:
-            background = to_unit(self.mask.min()).item() < 0.5
-        else:  # most photos show some in a few rows
-            background = any(
-                bool((to_unit(self.opacity[:, ::step]) - to_unit(self.mask[:, ::step]) > 0.5).any()) for step in (16, 1)
-            )
-        if not background:
-            found.append(
-                "the mask covers the whole picture; there is no background to fit the colours to"
-                if self.opacity is None
-                else "nothing visible lies outside the foreground, because colours under transparent pixels do not "
-                "count; there is no background to fit the colours to"
-            )
-        return found
-
-    def low_resolution(self, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The network's inputs.
-
-        Args:
-            size: height and width.
-        Returns:
-            RGB, shape (3, *size), and mask, shape (1, *size), both float32 in [0, 1].
-        """
-        return low_resolution_copies(self.rgb, self.mask, size, opacity=self.opacity)
-
-    @torch.no_grad()
-    def recolored(self, knots: Tensor, color_lut: Tensor, *, strength: float = 1.0) -> Any:
-        """Apply LUT maps at full resolution.
-
-        Args:
-            knots: the photo's maps as the model returns them, without the batch dimension, shape (3, K + 1, h, w).
-            color_lut: likewise, shape (3, K, h, w).
-            strength: share of the change to apply, 0 (returns the input bit for bit) to 1.
-        Returns:
-            an image of the type, size and mode of `original`. Alpha channels are kept. Pixels with mask 0 are
-            identical to the input.
-        Raises:
-            ValueError: if the strength is out of range.
-        """
-        rgb, mask = (values[None].to(knots.device) for values in (self.rgb, self.mask))
-        harmonized = apply_luts(rgb, mask, knots[None], color_lut[None], strength=strength)[0].to(self.rgb.device)
-        changed = (self.mask > 0) if strength > 0 else torch.zeros_like(self.mask, dtype=torch.bool)
-        return _put_back(self.original, harmonized, changed, self.input_data_format)
-
-    @torch.no_grad()
-    def disharmony(self, knots: Tensor, color_lut: Tensor) -> float:
-        """Measure how far the foreground's colours are from where the LUT maps put them.
-
-        Args:
-            knots, color_lut: as for `recolored`.
-        Returns:
-            mean CIEDE2000 as `AICTImageProcessor.disharmony` defines it.
-        """
-        height, width = self.mask.shape[1:]
-        inside = self.mask.flatten().nonzero()[:, 0]
-        if len(inside) == 0:
-            return 0.0
-        if len(inside) > DISHARMONY_PIXELS:
-            inside = inside[torch.linspace(0, len(inside) - 1, DISHARMONY_PIXELS, dtype=torch.float64).long()]
-        row, column = inside // width, inside % width
-        x, y = column * (2 / max(width - 1, 1)) - 1, row * (2 / max(height - 1, 1)) - 1
-        positions = torch.stack([x, y], dim=-1)[None].float().to(knots.device)
-        colors, weight = to_unit(self.rgb[:, row, column])[None].float(), to_unit(self.mask[0, row, column]).float()
-        colors, weight = colors.to(knots.device), weight.to(knots.device)
-        changed = sample_luts(colors, positions, knots[None].float(), color_lut[None].float())
-        result = weight * changed + (1 - weight) * colors
-        difference = ciede2000(*(rgb_to_lab(image.cpu().numpy()) for image in (colors, result)))[0]
-        share = weight.cpu().numpy()
-        return float((share * difference).sum() / share.sum())
 
 
 class AICTImageProcessor(BaseImageProcessor):
@@ -282,9 +163,7 @@ class AICTImageProcessor(BaseImageProcessor):
         size = self.size if size is None else _size_dict(size)
         shape = (size["height"], size["width"])
         pixel_values, masks = zip(*(photo.low_resolution(shape) for photo in photos), strict=True)
-        data: dict[str, Any] = {"pixel_values": torch.stack(pixel_values), "mask": torch.stack(masks)}
-        if return_tensors != "pt":  # BatchFeature makes arrays of arrays only
-            data = {name: tensor.cpu().numpy() for name, tensor in data.items()}
+        data = {"pixel_values": np.stack(pixel_values), "mask": np.stack(masks)}
         return BatchFeature(data=data, tensor_type=return_tensors)
 
     def post_process_harmonization(
@@ -338,52 +217,6 @@ class AICTImageProcessor(BaseImageProcessor):
         return [photo.disharmony(knots, color_lut) for photo, knots, color_lut in photos]
 
 
-def open_photo(
-    image: ImageLike,
-    mask: ImageLike | None = None,
-    input_data_format: str | None = None,
-    *,
-    timeout: float | None = None,
-) -> OpenedPhoto:
-    """Decode a photo and its mask.
-
-    Args:
-        image, mask, input_data_format: one of each, as in `AICTImageProcessor.preprocess`.
-        timeout: as for `open_image`.
-    Raises:
-        ValueError, FileNotFoundError: for the reasons of `AICTImageProcessor.preprocess`.
-    """
-    return _opened(open_image(image, timeout=timeout), open_image(mask, timeout=timeout), input_data_format)
-
-
-def open_photos(
-    images: ImageLike | Sequence[ImageLike],
-    masks: ImageLike | Sequence[ImageLike | None] | None = None,
-    input_data_format: str | None = None,
-) -> Iterator[OpenedPhoto]:
-    """Decode photos and their masks, one after the other; errors name the file, or the number of the image.
-
-    Args:
-        images, masks, input_data_format: as in `AICTImageProcessor.preprocess`.
-    Raises:
-        ValueError, FileNotFoundError: for the reasons of `AICTImageProcessor.preprocess`.
-    """
-    for index, (image, given_mask) in enumerate(pair_images(images, masks)):
-        original, foreground = open_image(image), open_image(given_mask)
-        try:
-            photo = _opened(original, foreground, input_data_format)
-        except ValueError as error:
-            raise ValueError(f"{_name(image, given_mask, index)}: {error}") from error
-        yield photo
-
-
-def warn_of_surprises(photos: Sequence[OpenedPhoto]) -> None:
-    """Warn of what `OpenedPhoto.surprises` finds; with several photos, the number of the photo comes first."""
-    for index, photo in enumerate(photos):
-        for surprise in photo.surprises():
-            warnings.warn(f"image {index}: {surprise}" if len(photos) > 1 else surprise, stacklevel=3)
-
-
 def _paired(
     outputs: Any, composites: Any, masks: Any, input_data_format: str | None
 ) -> Iterator[tuple[OpenedPhoto, Tensor, Tensor]]:
@@ -393,224 +226,6 @@ def _paired(
         raise ValueError(f"outputs holds {len(outputs.knots)} images, composites {len(pairs)}; pass the same ones")
     photos = open_photos(composites, masks, input_data_format)
     yield from zip(photos, outputs.knots, outputs.color_lut, strict=True)
-
-
-def pair_images(
-    images: ImageLike | Sequence[ImageLike], masks: ImageLike | Sequence[ImageLike | None] | None
-) -> list[tuple[Any, Any]]:
-    """Pair composites with their masks (None if left out).
-
-    Raises:
-        ValueError: if there are no images, or not as many masks as images.
-    """
-    photos = _as_list(images)
-    foregrounds = [None] * len(photos) if masks is None else _as_list(masks)
-    if not photos:
-        raise ValueError("no images were given; pass at least one")
-    if len(photos) != len(foregrounds):
-        raise ValueError(f"{len(photos)} images came with {len(foregrounds)} masks; pass one mask per image")
-    return list(zip(photos, foregrounds, strict=True))
-
-
-def is_several(images: Any) -> bool:
-    """Whether this is a list of images or a stack of images in one array, not a single image."""
-    return isinstance(images, list | tuple) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 4)
-
-
-def open_image(image: Any, *, timeout: float | None = None) -> Any:
-    """Decode an image and turn it upright. Anything but a path, an address or base64 is returned unchanged.
-
-    Args:
-        image: a path; an address that begins with `http://` or `https://`; a `data:` address, or an image file as
-            base64, as transformers' own pipelines take them; or an image in memory.
-        timeout: seconds that a server may stay silent; 60 if left out.
-    Raises:
-        FileNotFoundError: if the file does not exist.
-        ValueError: if an address cannot be fetched or leads to more than `MAX_DOWNLOAD` bytes, the file is no image,
-            has 16 bits a channel in colour, or has more pixels than Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`).
-    """
-    if not isinstance(image, str | os.PathLike):
-        return image
-    name, source = _source(image, timeout)
-    try:
-        with Image.open(source) as opened:
-            deep = not opened.mode.startswith("I;16") and any(
-                ";16" in str(tile) for tile in getattr(opened, "tile", ())
-            )
-            upright = ImageOps.exif_transpose(opened)  # loads it
-    except FileNotFoundError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{name} cannot be read as an image: its format is not known") from error
-    except Exception as error:  # decoders raise of many kinds on damaged files
-        raise ValueError(f"{name} cannot be read as an image: {error}") from error
-    if deep:
-        raise ValueError(
-            f"{name} has 16 bits a channel, which Pillow would cut to 8; read it as a uint16 array, "
-            "or use aict_hf.files.images.read_image"
-        )
-    return upright
-
-
-def _source(image: str | os.PathLike, timeout: float | None) -> tuple[str, Any]:
-    """What errors call an image, and what Pillow opens: a path, or the bytes of an address or of base64."""
-    text = os.fspath(image)
-    if not isinstance(image, str) or os.path.isfile(text):  # noqa: PTH113  Path.is_file fails on long texts
-        return text, image
-    if text[:8].lower().startswith(("http://", "https://")):
-        return _short(text), io.BytesIO(_download(text, timeout))
-    if text[:5].lower() == "data:":
-        kind, comma, encoded = text.partition(",")
-        if not comma or not kind.lower().endswith(";base64"):
-            raise ValueError(f"the data address {_short(text)} is not base64; expected data:image/png;base64,...")
-        content = _decoded(unquote(encoded))
-        if content is None:
-            raise ValueError(f"the data address {_short(text)} is damaged; expected base64 after the comma")
-        return f"the data address {_short(text)}", io.BytesIO(content)
-    content = _decoded(text) if len(text) >= SHORTEST_BASE64 and " " not in text else None
-    if content is not None and (len(text) > LONGEST_PATH or _is_known(content)):
-        return f"the base64 {_short(text)}", io.BytesIO(content)
-    if len(text) > LONGEST_PATH:
-        raise ValueError(f"{_short(text)} is no file, and neither an address nor base64; check the text")
-    return text, image
-
-
-def _is_known(content: bytes) -> bool:
-    try:
-        Image.open(io.BytesIO(content)).close()
-    except UnidentifiedImageError:
-        return False
-    except Exception:  # a damaged or a huge one, which the caller opens again
-        return True
-    return True
-
-
-def _decoded(text: str) -> bytes | None:
-    """The bytes that base64 stands for, or None if it is none; line breaks and missing padding are accepted."""
-    joined = "".join(text.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
-    try:
-        return base64.b64decode(joined + "=" * (-len(joined) % 4), validate=True)
-    except ValueError:
-        return None
-
-
-def _download(address: str, timeout: float | None) -> bytes:
-    try:
-        request = urllib.request.Request(address, headers={"User-Agent": "aict_hf"})
-        with urllib.request.urlopen(request, timeout=60 if timeout is None else timeout) as answer:
-            content = answer.read(MAX_DOWNLOAD + 1)
-    except (OSError, HTTPException, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{_short(address)} cannot be downloaded ({reason}); check the address") from error
-    if len(content) > MAX_DOWNLOAD:
-        raise ValueError(f"{_short(address)} is larger than {MAX_DOWNLOAD // 2**20} MiB; download it yourself")
-    return bytes(content)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:60]}... of {len(text)} characters"
-
-
-def photo_tensors(photo: Any, foreground: Any, input_data_format: str | None = None) -> tuple[Tensor, Tensor]:
-    """Make the tensors that the LUTs work on from one photo and its mask.
-
-    Args:
-        photo: PIL image, NumPy array or torch tensor, gray, RGB or with alpha.
-        foreground: its mask, or None if the photo's alpha channel is the mask.
-        input_data_format: as in `AICTImageProcessor.preprocess`.
-    Returns:
-        RGB, shape (3, H, W), uint8, uint16 or float in [0, 1] (a view of an RGB array, not a copy), and mask, shape
-        (1, H, W), uint8 or float in [0, 1].
-    Raises:
-        ValueError: if a shape, dtype or value is not one of an image, or the sizes differ.
-    """
-    channels = _channels(photo, "image", input_data_format)
-    if foreground is not None:
-        mask = mask_tensor(foreground, input_data_format=input_data_format)
-    elif channels.shape[0] in (2, 4):
-        mask = channels[-1:]
-        if to_unit(mask).min() > 0.5:
-            raise ValueError(
-                "no mask was given and the image's alpha channel is opaque everywhere; pass a mask, or a cut-out with "
-                "a transparent background"
-            )
-    else:
-        raise ValueError("no mask was given and the image has no alpha channel; pass a mask or an RGBA image")
-    if mask.dtype == torch.uint16:
-        mask = to_unit(mask)
-    rgb = _colors(channels)
-    height, width = rgb.shape[1:]
-    if mask.shape[1:] != rgb.shape[1:]:
-        advice = "resize the mask to the composite"
-        if mask.shape[1:] == (width, height):
-            advice = f"one of them is turned: {TURNED}"
-        raise ValueError(f"mask is {mask.shape[2]} x {mask.shape[1]}, composite is {width} x {height}; {advice}")
-    return rgb, _without_hidden(mask.to(rgb.device), _opacity(channels))
-
-
-def _opened(photo: Any, foreground: Any, input_data_format: str | None) -> OpenedPhoto:
-    rgb, mask = photo_tensors(photo, foreground, input_data_format)
-    opacity = None
-    if not isinstance(photo, Image.Image) or photo.has_transparency_data:
-        opacity = opacity_tensor(photo, input_data_format=input_data_format)
-    return OpenedPhoto(photo, rgb, mask, input_data_format, opacity)
-
-
-def _opacity(channels: Tensor) -> Tensor | None:
-    """The alpha channel, or None if there is none or all is opaque."""
-    if channels.shape[0] not in (2, 4):
-        return None
-    alpha = channels[-1:].int() if channels.dtype == torch.uint16 else channels[-1:]
-    return None if alpha.min() == FULL_SCALE.get(channels.dtype, 1.0) else channels[-1:]
-
-
-def _without_hidden(mask: Tensor, opacity: Tensor | None) -> Tensor:
-    """The mask where something is visible."""
-    return mask if opacity is None else torch.where(opacity.bool(), mask, torch.zeros_like(mask))
-
-
-def rgb_tensor(photo: Any, *, name: str = "image", input_data_format: str | None = None) -> Tensor:
-    """Make the RGB tensor of one photo, without its alpha channel: the first result of `photo_tensors`.
-
-    Args:
-        photo, input_data_format: as for `photo_tensors`.
-        name: the photo's name in errors.
-    Raises:
-        ValueError: if the shape, dtype or a value is not one of an image.
-    """
-    return _colors(_channels(photo, name, input_data_format))
-
-
-def opacity_tensor(photo: Any, *, input_data_format: str | None = None) -> Tensor | None:
-    """Make the tensor of one photo's alpha channel.
-
-    Args:
-        photo, input_data_format: as for `photo_tensors`.
-    Returns:
-        the alpha channel, shape (1, H, W), of the photo's dtype; None if the photo is opaque.
-    Raises:
-        ValueError: if the shape, dtype or a value is not one of an image.
-    """
-    return _opacity(_channels(photo, "image", input_data_format))
-
-
-def mask_tensor(mask: Any, *, input_data_format: str | None = None) -> Tensor:
-    """Make the tensor of one mask, as `aict_hf.model.foreground_mask.read_mask` reads it.
-
-    Args:
-        mask: PIL image, NumPy array or torch tensor.
-        input_data_format: as in `AICTImageProcessor.preprocess`.
-    Returns:
-        uint8 or float in [0, 1], shape (1, H, W).
-    Raises:
-        ValueError: if the shape, dtype or a value is not one of a mask.
-    """
-    return read_mask(_channels(mask, "mask", input_data_format))
-
-
-def is_painted_mask(mask: Any) -> bool:
-    """Whether a mask, as for `mask_tensor`, is foreground where its one colour is, instead of where it is white."""
-    return is_painted(_channels(mask, "mask", None))
 
 
 def _size_dict(size: Any) -> dict[str, int]:
@@ -644,124 +259,4 @@ def _check_keywords(keywords: dict[str, Any]) -> None:
             raise ValueError(f"{name}={value!r} is not supported, the image processor of AICT has {done}; leave it out")
 
 
-def _as_list(images: Any) -> list[Any]:
-    return list(images) if is_several(images) else [images]
-
-
-def _name(image: Any, mask: Any, index: int) -> str:
-    paths = [_short(os.fspath(given)) for given in (mask, image) if isinstance(given, str | os.PathLike)]
-    return paths[0] if paths else f"image {index}"
-
-
-def _channels(image: Any, name: str, input_data_format: str | None) -> Tensor:
-    """An image as (C, H, W), 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA: uint8, uint16 or float (checked) in [0, 1]."""
-    if isinstance(image, Image.Image):
-        return _pil_channels(image)
-    if not isinstance(image, np.ndarray | Tensor):
-        raise ValueError(f"{name} is a {type(image).__name__}; expected a PIL image, an array, a tensor or a file path")
-    if image.ndim == 2:
-        image = image[None]
-        input_data_format = "channels_first"
-    if image.ndim != 3 or 0 in image.shape:
-        raise ValueError(f"{name} has shape {tuple(image.shape)}; expected (H, W), (H, W, C) or (C, H, W)")
-    channels_first = _is_channels_first(image, name, input_data_format)
-    tensor = _as_tensor(image) if isinstance(image, np.ndarray) else image
-    tensor = tensor if channels_first else tensor.permute(2, 0, 1)
-    if tensor.dtype in FULL_SCALE:
-        return tensor
-    if tensor.dtype == torch.bool and name == "mask":
-        return tensor.float()
-    if not tensor.dtype.is_floating_point:
-        raise ValueError(
-            f"{name} has dtype {image.dtype}; expected uint8, uint16 or float in [0, 1], or bool for a mask"
-        )
-    low, high = tensor.aminmax()
-    if not (low >= 0 and high <= 1):  # also where they are NaN
-        raise ValueError(f"{name} has values from {low:.4g} to {high:.4g}; floats must lie in [0, 1] and not be NaN")
-    return tensor
-
-
-def _as_tensor(array: np.ndarray) -> Tensor:
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        array = array.copy()  # torch wants neither
-    try:
-        return torch.from_numpy(array)
-    except TypeError as error:
-        raise ValueError(f"arrays of dtype {array.dtype} are no images; expected uint8, uint16 or float") from error
-
-
-def _is_channels_first(image: np.ndarray | Tensor, name: str, input_data_format: str | None) -> bool:
-    first, last = image.shape[0] in (1, 2, 3, 4), image.shape[-1] in (1, 2, 3, 4)
-    if input_data_format is not None:
-        if input_data_format not in ("channels_first", "channels_last"):
-            raise ValueError(f"input_data_format is {input_data_format!r}; expected channels_first or channels_last")
-        channels_first = input_data_format == "channels_first"
-        first, last = first and channels_first, last and not channels_first
-    if not (first or last):
-        raise ValueError(f"{name} has shape {tuple(image.shape)}; expected 1, 2, 3 or 4 channels, first or last")
-    return first and (not last or isinstance(image, Tensor))
-
-
-def _pil_channels(image: Image.Image) -> Tensor:
-    if image.mode.startswith("I;16"):
-        return torch.from_numpy(np.array(image).astype(np.uint16))[None]  # its byte order may be another
-    if image.mode in ("I", "F"):
-        raise ValueError(f"image mode {image.mode} has no fixed range; convert it to L, RGB or a float array in [0, 1]")
-    if image.mode not in ("L", "LA", "RGB", "RGBA"):
-        image = image.convert("RGBA" if image.has_transparency_data else "L" if image.mode == "1" else "RGB")
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-
-
-def _colors(channels: Tensor) -> Tensor:
-    """RGB, shape (3, H, W), of gray or RGB with or without alpha; a view."""
-    return channels[:3] if channels.shape[0] > 2 else channels[:1].expand(3, -1, -1)
-
-
-def _put_back(photo: Any, harmonized: Tensor, changed: Tensor, input_data_format: str | None) -> Any:
-    """A copy of `photo`, of its type, layout and mode, with the harmonized RGB where `changed`; alpha is kept."""
-    if not isinstance(photo, Image.Image):
-        return _put_back_array(photo, harmonized, changed, input_data_format)
-    if photo.mode.startswith("I;16"):
-        values = _put_back_array(np.array(photo), harmonized, changed, input_data_format)
-        return Image.frombytes(photo.mode, photo.size, values.tobytes())
-    result = photo.copy()
-    pixels = Image.fromarray(np.ascontiguousarray(harmonized.permute(1, 2, 0).numpy()))
-    if photo.mode == "P":
-        pixels = pixels.quantize(palette=photo, dither=Image.Dither.NONE)
-    else:
-        pixels = pixels.convert(photo.mode, dither=Image.Dither.NONE)
-    if photo.mode in ("LA", "RGBA"):
-        pixels.putalpha(photo.getchannel("A"))
-    result.paste(pixels, mask=Image.fromarray(changed[0].numpy().astype(np.uint8) * 255))
-    return result
-
-
-def _put_back_array(array: Any, harmonized: Tensor, changed: Tensor, input_data_format: str | None) -> Any:
-    result = array.clone() if isinstance(array, Tensor) else _as_tensor(array.copy())
-    channels_first = array.ndim == 2 or _is_channels_first(array, "image", input_data_format)
-    layers = result[None] if array.ndim == 2 else result if channels_first else result.permute(2, 0, 1)
-    color_count = 3 if layers.shape[0] > 2 else 1
-    values = harmonized if color_count == 3 else luminance(harmonized)
-    layers[:color_count] = torch.where(changed, values.to(layers.dtype), layers[:color_count])
-    return result if isinstance(array, Tensor) else result.numpy().astype(array.dtype, copy=False)
-
-
-__all__ = [
-    "AICTImageProcessor",
-    "ImageLike",
-    "OpenedPhoto",
-    "is_painted_mask",
-    "is_several",
-    "mask_tensor",
-    "opacity_tensor",
-    "open_image",
-    "open_photo",
-    "open_photos",
-    "pair_images",
-    "photo_tensors",
-    "rgb_tensor",
-    "warn_of_surprises",
-]
+__all__ = ["AICTImageProcessor", "ImageLike"]

@@ -192,7 +192,10 @@ def _recolor(
     elif (
         composite.device.type == "cpu" and apply_luts_numba is not None and _takes(NUMBA_DTYPES, composite, mask, knots)
     ):
-        kernel = apply_luts_numba
+        arrays = (tensor.detach().numpy() for tensor in (composite, mask, knots, color_lut, out))
+        place = {"strength": strength, "top": top, "full_height": full_height}
+        apply_luts_numba(*arrays, **place, threads=torch.get_num_threads())
+        return out
     return kernel(composite, mask, knots, color_lut, out, strength=strength, top=top, full_height=full_height)
 
 

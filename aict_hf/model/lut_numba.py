@@ -19,9 +19,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from .cpu_threads import cpu_threads
 from .lut_positions import lut_cells
 
 # In a try block, so that transformers does not require numba when this file is loaded from the Hub.
@@ -40,32 +39,34 @@ _pool_lock = threading.Lock()
 
 
 def apply_luts_numba(
-    composite: Tensor,
-    mask: Tensor,
-    knots: Tensor,
-    color_lut: Tensor,
-    out: Tensor,
+    composite: np.ndarray,
+    mask: np.ndarray,
+    knots: np.ndarray,
+    color_lut: np.ndarray,
+    out: np.ndarray,
     *,
     strength: float = 1.0,
     top: int = 0,
     full_height: int | None = None,
-) -> Tensor:
+    threads: int | None = None,
+) -> np.ndarray:
     """Write the recoloured foreground into `out`; the background of `out` is left as it is.
 
     Args:
-        composite: RGB on the CPU, uint8, uint16 or float32, shape (B, 3, H, W), any strides.
+        composite: RGB, uint8, uint16 or float32, shape (B, 3, H, W), any strides.
         mask: foreground, uint8 0..255 or float32 0..1, shape (B, 1, H, W), any strides.
         knots: float32, shape (B, 3, K + 1, h, w).
         color_lut: float32, shape (B, 3, N, h, w).
         out: shape and dtype of `composite`; may be the composite itself.
         strength, top, full_height: see `apply_luts`.
+        threads: number of blocks of rows at a time; `cpu_threads` if left out.
     Returns:
         `out`.
     """
     full_height = composite.shape[2] + top if full_height is None else full_height
-    tensors = composite, mask[:, 0], knots.contiguous(), color_lut.contiguous(), out
-    for photo, weights, photo_knots, photo_lut, target in zip(*(t.detach().numpy() for t in tensors), strict=True):
-        threads = torch.get_num_threads()
+    threads = cpu_threads() if threads is None else threads
+    arrays = composite, mask[:, 0], np.ascontiguousarray(knots), np.ascontiguousarray(color_lut), out
+    for photo, weights, photo_knots, photo_lut, target in zip(*arrays, strict=True):
         _recolor_photo(photo, weights, photo_knots, photo_lut, target, strength, top, full_height, threads)
     return out
 
@@ -307,10 +308,16 @@ def _kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: int, interl
         f"void({photo}, {mask_dtype}[:, ::1], {photo}, int64, {maps}, {maps}, {positions}, uintp[::1], float32[::1], "
         "float32)"
     )
-    try:
-        return numba.njit(signature, nogil=True, cache=True)(recolor_rows)
-    except (RuntimeError, OSError):  # nowhere to keep compiled code
-        return numba.njit(signature, nogil=True)(recolor_rows)
+
+    def compiled() -> Callable:
+        try:
+            return numba.njit(signature, nogil=True, cache=True)(recolor_rows)  # type: ignore[no-any-return]
+        except (RuntimeError, OSError):  # nowhere to keep compiled code
+            return numba.njit(signature, nogil=True)(recolor_rows)  # type: ignore[no-any-return]
+
+    # In a thread of its own, whose stack is empty: numba calls itself for each node, up to Python's limit of recursion.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(compiled).result()
 
 
 __all__ = ["apply_luts_numba"]

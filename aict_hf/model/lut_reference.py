@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .levels import FULL_SCALE, to_unit
 from .lut_positions import pixel_positions
 
+FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}  # the level that stands for 1.0
 STRIP_BYTES = 8 * 2**20  # interpolated LUT entries held at once: bounds memory, and stays near the caches
 
 
@@ -105,8 +105,8 @@ def lut_gradients_reference(
     knots_gradient, lut_gradient = torch.zeros_like(knots), torch.zeros_like(color_lut)
     for rows in _strips(composite, knots, color_lut):
         positions = pixel_positions(full_height, width, slice(top + rows.start, top + rows.stop), slice(None), knots)
-        intensity = to_unit(composite[:, :, rows], knots.dtype)
-        weight = to_unit(mask[:, :, rows], knots.dtype) * strength
+        intensity = unit_tensor(composite[:, :, rows], knots.dtype)
+        weight = unit_tensor(mask[:, :, rows], knots.dtype) * strength
         redistributed = look_up(_interpolate(knots, positions), intensity)
         curves = _interpolate(color_lut, positions)
         output = look_up(curves, redistributed)
@@ -159,11 +159,16 @@ def _blend(
     """`apply_luts` for pixels at `positions` of the photo, shape (H, W, 2)."""
     scale = FULL_SCALE.get(composite.dtype, 1.0)
     levels = composite.to(knots.dtype)
-    weight = to_unit(mask, knots.dtype) * strength
+    weight = unit_tensor(mask, knots.dtype) * strength
     redistributed = look_up(_interpolate(knots, positions), levels.detach() / scale)
     output = look_up(_interpolate(color_lut, positions), redistributed).clamp(0, 1)
     blended = torch.where(weight > 0, weight * (output * scale) + (1 - weight) * levels, levels)
     return blended.to(composite.dtype) if scale == 1.0 else (blended + 0.5).to(composite.dtype)
+
+
+def unit_tensor(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Levels (uint8, uint16) or floats as floats in [0, 1] of a dtype."""
+    return values.to(dtype) / FULL_SCALE.get(values.dtype, 1.0)
 
 
 def _interpolate(maps: Tensor, positions: Tensor) -> Tensor:
@@ -215,4 +220,5 @@ __all__ = [
     "look_up",
     "lut_gradients_reference",
     "sample_luts",
+    "unit_tensor",
 ]

@@ -9,7 +9,8 @@ from typing import Any
 from torch.utils.data import Dataset
 from transformers.pipelines.base import Pipeline
 
-from .image_processing_aict import ImageLike, is_several, open_photo, pair_images, warn_of_surprises
+from .image_processing_aict import ImageLike
+from .opened_photo import is_several, open_photo, pair_images, warn_of_surprises
 
 
 class ImageHarmonizationPipeline(Pipeline):

@@ -8,13 +8,13 @@ from PIL import Image
 
 from aict_hf.errors import InputError
 from aict_hf.export.color_cube import apply_curves, cube_error, export_cube, mean_curves, write_cube
-from aict_hf.model.image_processing_aict import photo_tensors
+from aict_hf.model.image_arrays import photo_arrays
 from aict_hf.model.lut import apply_luts
 
 
 @pytest.fixture
 def photo():
-    return photo_tensors(*make_photo(61, 83))
+    return tuple(torch.from_numpy(array) for array in photo_arrays(*make_photo(61, 83)))
 
 
 def maps(varying):
@@ -101,10 +101,11 @@ def test_export_cube_writes_what_the_parts_give(tmp_path, harmonizer):
     loss = export_cube(tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "look.cube", harmonizer, size=5)
     [luts] = harmonizer.predict(photo, mask)
     _, small = luts.photo.low_resolution((32, 32))
-    curves = mean_curves(small, luts.knots[None], luts.color_lut[None], size=5)
+    curves = mean_curves(torch.from_numpy(small), luts.knots[None], luts.color_lut[None], size=5)
     write_cube(tmp_path / "expected.cube", curves, title="AICT, photo")
     assert (tmp_path / "look.cube").read_text() == (tmp_path / "expected.cube").read_text()
-    assert loss == cube_error(luts.photo.rgb, luts.photo.mask, luts.knots[None], luts.color_lut[None], curves)
+    rgb, weight = torch.from_numpy(luts.photo.rgb), torch.from_numpy(luts.photo.mask)
+    assert loss == cube_error(rgb, weight, luts.knots[None], luts.color_lut[None], curves)
 
 
 def test_export_cube_takes_foregrounds_of_one_pixel_but_not_empty_ones(tmp_path, harmonizer):

@@ -10,8 +10,9 @@ from aict_hf.errors import InputError, TooLargeError
 from aict_hf.harmonize.files import Job, check_output, find_jobs, harmonize_files, write_report
 from aict_hf.harmonize.harmonizer import Harmonizer
 from aict_hf.harmonize.options import HarmonizeOptions
-from aict_hf.model import image_processing_aict
-from aict_hf.model.image_processing_aict import OpenedPhoto, photo_tensors
+from aict_hf.model import opened_photo
+from aict_hf.model.image_arrays import photo_arrays
+from aict_hf.model.opened_photo import OpenedPhoto
 
 
 @pytest.fixture
@@ -87,9 +88,9 @@ def test_every_file_is_written_whatever_the_batches(folders, harmonizer, batch_s
 def test_each_file_is_decoded_to_tensors_once(folders, harmonizer, monkeypatch):
     decoded = []
     monkeypatch.setattr(
-        image_processing_aict,
-        "photo_tensors",
-        lambda *given: decoded.append(given) or photo_tensors(*given),
+        opened_photo,
+        "photo_arrays",
+        lambda *given: decoded.append(given) or photo_arrays(*given),
     )
     harmonize_files(find_jobs(*folders)[0], harmonizer, HarmonizeOptions(measure=True))
     assert len(decoded) == 3

@@ -6,8 +6,8 @@ from PIL import Image
 
 from aict_hf import DEFAULT_CHECKPOINT, Harmonizer
 from aict_hf.errors import InputError
-from aict_hf.model import image_processing_aict
-from aict_hf.model.image_processing_aict import photo_tensors
+from aict_hf.model import opened_photo
+from aict_hf.model.image_arrays import photo_arrays
 
 
 def by_hand(harmonizer, photo, mask, strength=1.0):
@@ -46,9 +46,7 @@ def test_the_network_runs_once_and_photos_are_decoded_once(harmonizer, monkeypat
     photos, masks = zip(*[make_photo(seed=seed) for seed in range(3)], strict=True)
     runs, decoded = [], []
     harmonizer.model.register_forward_pre_hook(lambda *_: runs.append(1))
-    monkeypatch.setattr(
-        image_processing_aict, "photo_tensors", lambda *given: decoded.append(given) or photo_tensors(*given)
-    )
+    monkeypatch.setattr(opened_photo, "photo_arrays", lambda *given: decoded.append(given) or photo_arrays(*given))
     for luts in harmonizer.predict(list(photos), list(masks)):
         for strength in (0.2, 1.0):
             luts.apply(strength=strength)

@@ -2,12 +2,12 @@ import io
 
 import numpy as np
 import pytest
-import torch
 from conftest import make_photo
 from PIL import Image
 
 from aict_hf.model.foreground_mask import mask_surprises
-from aict_hf.model.image_processing_aict import is_painted_mask, mask_tensor, open_photo
+from aict_hf.model.image_arrays import is_painted_mask, mask_array
+from aict_hf.model.opened_photo import open_photo
 
 HEIGHT, WIDTH = 30, 40
 Y, X = np.mgrid[:HEIGHT, :WIDTH]
@@ -25,8 +25,8 @@ def palette(indices, *colors):
 
 
 def read(mask):
-    tensor = mask_tensor(mask)
-    return tensor.numpy()[0] / (255 if tensor.dtype == torch.uint8 else 1)
+    levels = mask_array(mask)[0]
+    return levels / (255 if levels.dtype == np.uint8 else 1)
 
 
 @pytest.mark.parametrize("mask", [HARD, SOFT], ids=["hard", "soft"])
@@ -88,7 +88,7 @@ def test_a_gray_mask_with_transparent_pixels_lies_on_black():
 )  # fmt: skip
 def test_numbers_and_colours_are_refused(mask, words):
     with pytest.raises(ValueError, match=words):
-        mask_tensor(mask)
+        mask_array(mask)
 
 
 @pytest.mark.parametrize("shape", [(1, 9), (9, 1), (2, 2), (900, 9)])
@@ -119,16 +119,16 @@ def test_whether_a_mask_is_painted(dtype, white):
 
 
 def test_levels_below_white_are_said():
-    [said] = mask_surprises(torch.from_numpy(HARD // 2)[None])
+    [said] = mask_surprises((HARD // 2)[None])
     assert said.startswith("the mask's highest level is 127 of 255, so the foreground counts for 50 % at most")
-    [said] = mask_surprises(mask_tensor(HARD.astype(np.uint16) * 100))
+    [said] = mask_surprises(mask_array(HARD.astype(np.uint16) * 100))
     assert "39 % at most" in said
 
 
 def test_flat_areas_between_black_and_white_are_said():
     instances = HARD.copy()
     instances[:, :20] //= 3
-    [said] = mask_surprises(torch.from_numpy(instances)[None])
+    [said] = mask_surprises(instances[None])
     assert "flat areas between black and white, such as level 85" in said
 
 

@@ -9,8 +9,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from aict_hf import AICTImageProcessor
 from aict_hf.files.images import ImageFile, write_image
-from aict_hf.model import image_processing_aict
-from aict_hf.model.image_processing_aict import open_photo
+from aict_hf.model import opened_photo
+from aict_hf.model.opened_photo import open_photo
 
 
 def as_given(kind, photo, mask, folder):
@@ -266,7 +266,7 @@ def test_disharmony_of_large_photos_is_measured_at_some_pixels(model, processor,
     photo, mask = make_photo(200, 300)
     outputs = predict(model, processor, photo, mask)
     [whole] = processor.disharmony(outputs, photo, mask)
-    monkeypatch.setattr(image_processing_aict, "DISHARMONY_PIXELS", 2000)
+    monkeypatch.setattr(opened_photo, "DISHARMONY_PIXELS", 2000)
     [sampled] = processor.disharmony(outputs, photo, mask)
     assert sampled != whole
     assert sampled == pytest.approx(whole, rel=0.05)
@@ -323,8 +323,10 @@ def test_the_fill_is_the_mean_of_what_is_visible_outside_the_foreground():
     mask[:, 7] = 255
     rgba[:, 7, :3] = 200
     copy, _ = open_photo(rgba, mask).low_resolution((8, 8))
-    assert torch.allclose(copy[:, :, :4], torch.tensor([100, 50, 20])[:, None, None] / 255)
-    assert torch.allclose(copy[:, :, 7], torch.tensor(200 / 255))
+    np.testing.assert_allclose(
+        copy[:, :, :4], np.full((3, 8, 4), np.array([100, 50, 20])[:, None, None] / 255), rtol=1e-5
+    )
+    np.testing.assert_allclose(copy[:, :, 7], 200 / 255, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])

@@ -8,8 +8,7 @@ from torch.export import Dim
 
 from aict_hf import apply_luts
 from aict_hf.model import lut, lut_reference
-from aict_hf.model.levels import FULL_SCALE
-from aict_hf.model.lut_reference import knots_from_intervals
+from aict_hf.model.lut_reference import FULL_SCALE, knots_from_intervals
 from aict_hf.published import published_luts
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}

@@ -1,0 +1,89 @@
+"""A decoded photo with the LUT maps that the network predicted for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from ..model.opened_photo import OpenedPhoto
+
+if TYPE_CHECKING:
+    from ..model.opened_photo import LUTMap
+
+
+class LUTMaps(NamedTuple):
+    """The LUT maps of one photo: the network's output, float32, without the batch dimension.
+
+    They are tensors if torch ran the network, and NumPy arrays if onnxruntime did.
+
+    Attributes:
+        sampling_intervals: shape (3, K, h, w).
+        knots: shape (3, K + 1, h, w).
+        color_lut: shape (3, K, h, w).
+    """
+
+    sampling_intervals: "LUTMap"
+    knots: "LUTMap"
+    color_lut: "LUTMap"
+
+
+@dataclass(frozen=True)
+class PhotoLUTs:
+    """A decoded photo with its LUT maps: every strength costs only the LUTs.
+
+    Attributes:
+        photo: the decoded photo and its mask.
+        maps: the LUT maps that the network predicted for the photo.
+    """
+
+    photo: OpenedPhoto
+    maps: LUTMaps
+
+    @property
+    def knots(self) -> "LUTMap":
+        """Nodes of the first LUT, shape (3, K + 1, h, w), float32."""
+        return self.maps.knots
+
+    @property
+    def color_lut(self) -> "LUTMap":
+        """Nodes of the colour LUT, shape (3, K, h, w), float32."""
+        return self.maps.color_lut
+
+    def apply(self, *, strength: float = 1.0) -> Any:
+        """Recolour the photo's foreground.
+
+        Args:
+            strength: share of the change to apply, 0 (returns the photo bit for bit) to 1.
+        Returns:
+            the harmonized image, of the type, size and mode of the composite (PIL for a path).
+        Raises:
+            ValueError: if the strength is out of range.
+        """
+        return self.photo.recolored(self.knots, self.color_lut, strength=strength)
+
+    def disharmony(self) -> float:
+        """Measure how far the foreground's colours are from the harmonized ones.
+
+        Returns:
+            mean CIEDE2000, as `AICTImageProcessor.disharmony` defines it: 0 fits, 5 is plain to see.
+        """
+        return self.photo.disharmony(self.knots, self.color_lut)
+
+
+class LUTPredictor(Protocol):
+    """What harmonizes files: `Harmonizer`, or `ONNXHarmonizer`, which needs no torch.
+
+    Attributes:
+        input_size: height and width of the low-resolution copies that the network sees, in pixels.
+    """
+
+    @property
+    def input_size(self) -> tuple[int, int]: ...
+
+    def digest(self) -> str:
+        """A hash of the network's weights: equal wherever the same network runs."""
+
+    def predict_opened(self, photos: Sequence[OpenedPhoto]) -> list[PhotoLUTs]:
+        """Predict the LUTs of decoded photos, with one run of the network."""
+
+
+__all__ = ["LUTMaps", "LUTPredictor", "PhotoLUTs"]
