@@ -166,6 +166,7 @@ def harmonize(
                 progress=progress,
             )
         else:
+            sys.meta_path.insert(0, _WithoutLinearAlgebra)
             harmonizer = _harmonizer(model, device, verbose)
             done = harmonize_files(jobs, harmonizer, options, warn=_warn, progress=progress)
     except KeyboardInterrupt:
@@ -210,6 +211,7 @@ def score(
     jobs, failures = _find_jobs(composite, mask, masks, None)
     options = HarmonizeOptions(batch_size=batch_size, max_megapixels=max_megapixels, measure=True)
     try:
+        sys.meta_path.insert(0, _WithoutLinearAlgebra)
         harmonizer = _harmonizer(model, device, verbose)
         done = harmonize_files(jobs, harmonizer, options, warn=_warn, progress=sys.stderr.isatty())
     except KeyboardInterrupt:
@@ -548,6 +550,9 @@ def main() -> None:
     except InputError as error:
         _say_failures([error])
         sys.exit(1)
+    finally:
+        if _WithoutLinearAlgebra in sys.meta_path:
+            sys.meta_path.remove(_WithoutLinearAlgebra)
 
 
 def _silence(library: ModuleType) -> None:
@@ -607,6 +612,15 @@ def _files_for_streams(composite: Path, mask: Path | None, output: Path) -> Iter
                 sys.stdout.buffer.flush()
             except OSError as error:
                 raise InputError(f"standard output: cannot be written ({error.strerror})") from error
+
+
+class _WithoutLinearAlgebra:
+    """Hides scipy.linalg: numba imports it for 0.2 s if it finds it, and no kernel of ours computes with it."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "scipy.linalg":
+            raise ModuleNotFoundError(f"{name} is not needed here", name=name)
 
 
 def _harmonizer(model: str | None, device: str | None, verbose: bool) -> "LUTPredictor":

@@ -26,7 +26,7 @@ from ..files.images import (
 from ..files.photo_folders import FoundPhotos, check_outside, find_photos, pair_masks
 from ..model.foreground_mask import mask_surprises
 from ..model.image_arrays import is_painted_mask, mask_array
-from ..model.levels import to_unit
+from ..model.levels import full_scale
 from ..model.opened_photo import OpenedPhoto, open_photo
 from .large_tiff import harmonize_large_tiff, is_large_tiff
 from .options import HarmonizeOptions
@@ -245,7 +245,7 @@ def harmonize_files(
                         read.job,
                         width=read.file.size[0],
                         height=read.file.size[1],
-                        mask_area=float(to_unit(read.photo.mask).mean()),
+                        mask_area=float(read.photo.mask.mean()) / full_scale(read.photo.mask),
                         disharmony=disharmony,
                         seconds=read.seconds + share + time.perf_counter() - began,
                     )
@@ -400,9 +400,9 @@ def _finish(read: _Read, luts: PhotoLUTs | Exception, options: HarmonizeOptions)
     try:
         if isinstance(luts, Exception):
             raise luts
-        if read.job.output is not None:
-            result = replace(read.file, pixels=luts.apply(strength=options.strength))
         disharmony = luts.disharmony() if options.measure else None
+        if read.job.output is not None:
+            result = replace(read.file, pixels=luts.apply(strength=options.strength, overwrite=True))
     except Exception as error:  # too large for the memory, for example; the others go on
         raise InputError(f"{read.job.composite}: {one_line(error) or type(error).__name__}") from error
     if read.job.output is not None:

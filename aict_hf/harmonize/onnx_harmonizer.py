@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 
 import numpy as np
 
@@ -24,12 +26,17 @@ class ONNXHarmonizer:
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike) -> "ONNXHarmonizer":
-        """Open a checkpoint's folder.
+        """Open a checkpoint's folder. numba, which takes longest to import, is imported in a thread meanwhile.
 
         Raises:
             InputError: for the reasons of `ONNXNetwork.from_folder`.
         """
-        return cls(ONNXNetwork.from_folder(folder))
+        preparation = ThreadPoolExecutor(1)
+        preparation.submit(import_module, "aict_hf.model.lut_numba")
+        network = ONNXNetwork.from_folder(folder)
+        preparation.submit(_load_kernel, network)
+        preparation.shutdown(wait=False)
+        return cls(network)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -51,6 +58,12 @@ class ONNXHarmonizer:
         pixel_values, masks = zip(*(photo.low_resolution(self.input_size) for photo in photos), strict=True)
         maps = self.network(np.stack(pixel_values), np.stack(masks))
         return [PhotoLUTs(photo, LUTMaps(*one)) for photo, one in zip(photos, zip(*maps, strict=True), strict=True)]
+
+
+def _load_kernel(network: ONNXNetwork) -> None:
+    from ..model.lut_numba import load_kernel
+
+    load_kernel(*network.node_counts)
 
 
 __all__ = ["ONNXHarmonizer"]

@@ -98,6 +98,12 @@ class ONNXNetwork:
         sampling_intervals, knots, color_lut = self._session.run(OUTPUTS, inputs)
         return sampling_intervals, knots, color_lut
 
+    @property
+    def node_counts(self) -> tuple[int, int]:
+        """Nodes of the first LUT and of the colour LUT."""
+        shapes = {output.name: output.shape for output in self._session.get_outputs()}
+        return shapes["knots"][2], shapes["color_lut"][2]
+
     @cached_property
     def weights_digest(self) -> str:
         """`aict_hf.files.weights.weights_digest` of the weights.
@@ -137,6 +143,7 @@ def open_session(graph: bytes, weights: Mapping[str, np.ndarray], *, threads: in
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised
+    options.enable_cpu_mem_arena = False  # it keeps memory that the photo needs after the network
     options.intra_op_num_threads = cpu_threads() if threads is None else threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads slow down busy machines
     # Counts of batches are of training alone; no graph has them.

@@ -48,17 +48,18 @@ class PhotoLUTs:
         """Nodes of the colour LUT, shape (3, K, h, w), float32."""
         return self.maps.color_lut
 
-    def apply(self, *, strength: float = 1.0) -> Any:
+    def apply(self, *, strength: float = 1.0, overwrite: bool = False) -> Any:
         """Recolour the photo's foreground.
 
         Args:
             strength: share of the change to apply, 0 (returns the photo bit for bit) to 1.
+            overwrite: as for `OpenedPhoto.recolored`: less memory, and this object is of no use afterwards.
         Returns:
             the harmonized image, of the type, size and mode of the composite (PIL for a path).
         Raises:
             ValueError: if the strength is out of range.
         """
-        return self.photo.recolored(self.knots, self.color_lut, strength=strength)
+        return self.photo.recolored(self.knots, self.color_lut, strength=strength, overwrite=overwrite)
 
     def disharmony(self) -> float:
         """Measure how far the foreground's colours are from the harmonized ones.

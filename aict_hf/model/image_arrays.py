@@ -181,23 +181,27 @@ def _colors(channels: np.ndarray) -> np.ndarray:
     )
 
 
-def put_back(photo: Any, harmonized: np.ndarray, changed: np.ndarray, input_data_format: str | None) -> Any:
+def put_back(photo: Any, harmonized: np.ndarray, mask: np.ndarray, input_data_format: str | None) -> Any:
     """Copy an image and write harmonized colours to it. Alpha channels are kept.
 
     Args:
         photo: PIL image, NumPy array or torch tensor.
-        harmonized: RGB, uint8, uint16 or float in [0, 1], shape (3, H, W).
-        changed: where to write them, bool, shape (1, H, W).
+        harmonized: RGB, uint8, uint16 or float in [0, 1], shape (3, H, W), with the image's own colours where it is
+            unchanged.
+        mask: above 0 where the colours may differ, shape (1, H, W). Colours that RGB cannot hold are kept elsewhere.
         input_data_format: as in `AICTImageProcessor.preprocess`.
     Returns:
         an image of the type, layout, mode and device of `photo`.
     """
     if not isinstance(photo, Image.Image):
-        return _put_back_array(photo, harmonized, changed, input_data_format)
+        return _put_back_array(photo, harmonized, mask, input_data_format)
     if photo.mode.startswith("I;16"):
-        values = _put_back_array(np.array(photo), harmonized, changed, input_data_format)
+        values = _put_back_array(np.array(photo), harmonized, mask, input_data_format)
         return Image.frombytes(photo.mode, photo.size, values.tobytes())
     pixels = Image.fromarray(np.ascontiguousarray(harmonized.transpose(1, 2, 0)))
+    if photo.mode == "RGB":  # no copy of a large photo is needed
+        pixels.info = photo.info.copy()
+        return pixels
     result = photo.copy()
     if photo.mode == "P":
         pixels = pixels.quantize(palette=photo, dither=Image.Dither.NONE)
@@ -205,17 +209,17 @@ def put_back(photo: Any, harmonized: np.ndarray, changed: np.ndarray, input_data
         pixels = pixels.convert(photo.mode, dither=Image.Dither.NONE)
     if photo.mode in ("LA", "RGBA"):
         pixels.putalpha(photo.getchannel("A"))
-    result.paste(pixels, mask=Image.fromarray(changed[0].astype(np.uint8) * 255))
+    result.paste(pixels, mask=Image.fromarray((mask[0] > 0).astype(np.uint8) * 255))
     return result
 
 
-def _put_back_array(array: Any, harmonized: np.ndarray, changed: np.ndarray, input_data_format: str | None) -> Any:
+def _put_back_array(array: Any, harmonized: np.ndarray, mask: np.ndarray, input_data_format: str | None) -> Any:
     result = _as_array(array).copy()
     channels_first = array.ndim == 2 or _is_channels_first(array, "image", input_data_format)
     layers = result[None] if array.ndim == 2 else result if channels_first else result.transpose(2, 0, 1)
     color_count = 3 if layers.shape[0] > 2 else 1
     values = harmonized if color_count == 3 else luminance(harmonized)
-    np.copyto(layers[:color_count], values, where=changed, casting="unsafe")
+    np.copyto(layers[:color_count], values, where=mask > 0, casting="unsafe")
     if isinstance(array, np.ndarray):
         return result.astype(array.dtype, copy=False)
     return sys.modules["torch"].from_numpy(result).to(array.device, array.dtype)

@@ -17,6 +17,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ VECTOR = 8  # pixels; a cell is computed in whole vectors, and the next cell ove
 
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
+_kernel_lock = threading.Lock()
 
 
 def apply_luts_numba(
@@ -126,8 +128,8 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 def _forget_threads() -> None:
     """Make a new pool in a forked child: it has no threads of its parent, and may have inherited a locked lock."""
-    global _pool, _pool_lock
-    _pool, _pool_lock = None, threading.Lock()
+    global _pool, _pool_lock, _kernel_lock
+    _pool, _pool_lock, _kernel_lock = None, threading.Lock(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -199,8 +201,24 @@ def _(intensity, x, left, right, output, start, stop, knots, nodes):
     return unrolled
 
 
+def load_kernel(knot_count: int, lut_count: int) -> None:
+    """Load the kernel for most photos, interleaved RGB of 8 bits, so that the first photo does not wait for it.
+
+    Args:
+        knot_count: nodes of the first LUT.
+        lut_count: nodes of the colour LUT.
+    """
+    _kernel("uint8", "uint8", knot_count, lut_count, True)
+
+
+def _kernel(*kind: Any) -> Callable:
+    """The arguments are those of `_compiled_kernel`. One thread at a time compiles; the others wait for it."""
+    with _kernel_lock:
+        return _compiled_kernel(*kind)
+
+
 @functools.cache
-def _kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: int, interleaved: bool) -> Callable:
+def _compiled_kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: int, interleaved: bool) -> Callable:
     """The compiled loop over rows, for one kind of photo and mask and one number of nodes.
 
     All indices are unsigned. numba then does not check for negative ones, and LLVM vectorises the loops.
@@ -320,4 +338,4 @@ def _kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: int, interl
         return pool.submit(compiled).result()
 
 
-__all__ = ["apply_luts_numba"]
+__all__ = ["apply_luts_numba", "load_kernel"]

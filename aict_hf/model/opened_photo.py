@@ -87,7 +87,7 @@ class OpenedPhoto:
         """
         return low_resolution_copies(self.rgb, self.mask, size, opacity=self.opacity)
 
-    def recolored(self, knots: "LUTMap", color_lut: "LUTMap", *, strength: float = 1.0) -> Any:
+    def recolored(self, knots: "LUTMap", color_lut: "LUTMap", *, strength: float = 1.0, overwrite: bool = False) -> Any:
         """Apply LUT maps at full resolution.
 
         Args:
@@ -95,15 +95,20 @@ class OpenedPhoto:
                 tensors, which `apply_luts` takes, or arrays, which need numba and no torch.
             color_lut: likewise, shape (3, K, h, w).
             strength: share of the change to apply, 0 (returns the input bit for bit) to 1.
+            overwrite: write to `rgb` itself, if its memory allows it. A large photo then needs less memory, and this
+                object is of no use afterwards.
         Returns:
             an image of the type, size and mode of `original`. Alpha channels are kept. Pixels with mask 0 are
             identical to the input.
         Raises:
             ValueError: if the strength is out of range.
         """
-        harmonized = recolor(self.rgb, self.mask, knots, color_lut, strength=strength)
-        changed = (self.mask > 0) & (strength > 0)
-        return put_back(self.original, harmonized, changed, self.input_data_format)
+        # The colours of a PIL image are a copy; those of a gray one are one channel in memory.
+        own = overwrite and isinstance(self.original, Image.Image) and self.rgb.strides[0] > 0
+        out = self.rgb if own else None
+        harmonized = recolor(self.rgb, self.mask, knots, color_lut, strength=strength, out=out)
+        foreground = self.mask if strength > 0 else np.zeros_like(self.mask)
+        return put_back(self.original, harmonized, foreground, self.input_data_format)
 
     def disharmony(self, knots: "LUTMap", color_lut: "LUTMap") -> float:
         """Measure how far the foreground's colours are from where the LUT maps put them.
@@ -138,6 +143,7 @@ def recolor(
     color_lut: "LUTMap",
     *,
     strength: float = 1.0,
+    out: np.ndarray | None = None,
     top: int = 0,
     full_height: int | None = None,
 ) -> np.ndarray:
@@ -148,7 +154,7 @@ def recolor(
         mask: its foreground, uint8 or float in [0, 1], shape (1, H, W).
         knots: shape (3, K + 1, h, w).
         color_lut: shape (3, K, h, w).
-        strength, top, full_height: as for `aict_hf.model.lut.apply_luts`.
+        strength, out, top, full_height: as for `aict_hf.model.lut.apply_luts`; `out` is `rgb` itself or None.
     Returns:
         the recoloured photo, shape and memory layout of `rgb`.
     Raises:
@@ -162,7 +168,9 @@ def recolor(
 
         with torch.no_grad():
             composite, foreground = (torch.from_numpy(values)[None].to(knots.device) for values in (rgb, mask))
-            return apply_luts(composite, foreground, knots[None], color_lut[None], **place)[0].cpu().numpy()
+            target = None if out is None else composite
+            result = apply_luts(composite, foreground, knots[None], color_lut[None], out=target, **place)
+        return result[0].cpu().numpy()
     from .lut_numba import apply_luts_numba
 
     if not 0 <= strength <= 1:
@@ -170,7 +178,7 @@ def recolor(
     composite, foreground = (
         image.astype(np.float32, copy=False) if image.dtype.kind == "f" else image for image in (rgb, mask)
     )
-    harmonized = composite.copy(order="K")
+    harmonized = composite.copy(order="K") if out is None else composite
     maps = knots[None], np.asarray(color_lut)[None]
     apply_luts_numba(composite[None], foreground[None], *maps, harmonized[None], **place)
     return harmonized
