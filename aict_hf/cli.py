@@ -17,7 +17,7 @@ from .augment.options import AugmentJob, CopyPasteOptions, DatasetFormat
 from .errors import InputError, NothingPastedError, TooLargeError, one_line
 from .export.options import ExportFormat, StoredDtype
 from .files.images import DEFAULT_MAX_MEGAPIXELS
-from .harmonize.options import ComposeOptions, HarmonizeOptions
+from .harmonize.options import ComposeOptions, HarmonizeOptions, VideoOptions
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,8 @@ MaskArgument = Annotated[
 MasksOption = Annotated[
     Path | None,
     typer.Option(
-        help="The folder of masks, if COMPOSITE is a folder.", show_default="photo_mask.png beside photo.jpg, or alpha"
+        help="The folder of masks, if COMPOSITE is a folder; for a video also a video of masks, or one mask.",
+        show_default="photo_mask.png beside photo.jpg, or alpha",
     ),
 ]
 ModelOption = Annotated[
@@ -64,7 +65,8 @@ MaxMegapixelsOption = Annotated[float, typer.Option(min=0, help="Refuse larger i
 @app.command()
 def harmonize(
     composite: Annotated[
-        Path, typer.Argument(help="A photo with a pasted foreground, or a folder of them; - is standard input.")
+        Path,
+        typer.Argument(help="A photo with a pasted foreground, a folder of them, or a video; - is standard input."),
     ],
     mask: MaskArgument = None,
     output: Annotated[
@@ -92,16 +94,61 @@ def harmonize(
         Path | None,
         typer.Option(help="Write a CSV with size, mask area, disharmony and time of each file.", show_default=False),
     ] = None,
+    smoothing: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="With a video: seconds over which colours are steadied. With a folder: says that its photos are the "
+            "numbered frames of a clip.",
+            show_default=f"{VideoOptions.smoothing:g} for a video",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="Frames per second of a folder of frames.", show_default=f"{VideoOptions.fps:g}"),
+    ] = None,
+    crf: Annotated[
+        float | None,
+        typer.Option(min=0, help="Quality of a written video, lower is better.", show_default="18, for .webm 24"),
+    ] = None,
 ) -> None:
-    """Harmonize one composite or a folder of composites.
+    """Harmonize one composite, a folder of composites, or a video.
 
     Finished outputs of a folder are skipped. Run the same command again to resume an interrupted run and retry failed
     images. Outputs of other settings, or of files that have changed since, are made again.
     """
-    from .harmonize.files import check_output, check_output_folder, harmonize_files, write_report
+    from .files.clips import is_clip
 
     if output is None:
         raise InputError("--output is missing; say where to write with -o")
+    if is_clip(composite) or (composite.is_dir() and smoothing is not None):
+        if engine == "ray" or workers > 1 or gpus_per_worker or report is not None or overwrite:
+            raise InputError(
+                "--engine, --workers, --gpus-per-worker, --report and --overwrite go with photos, not clips"
+            )
+        if (mask is None) == (masks is None):
+            raise InputError(f"{composite}: needs its masks: a folder, a video or one still mask, with --masks")
+        _harmonize_clip(
+            composite,
+            masks or mask,
+            output,
+            VideoOptions(
+                smoothing=VideoOptions.smoothing if smoothing is None else smoothing,
+                strength=strength,
+                invert_mask=invert_mask,
+                crf=crf,
+                fps=VideoOptions.fps if fps is None else fps,
+                max_megapixels=max_megapixels,
+            ),
+            model=model,
+            device=device,
+            own_fps=fps is not None,
+        )
+        return
+    if smoothing is not None or fps is not None or crf is not None:
+        raise InputError("--smoothing, --fps and --crf go with a video, or with a folder of frames and --smoothing")
+    from .harmonize.files import check_output, check_output_folder, harmonize_files, write_report
+
     if STREAM in (composite, mask, output):
         if masks is not None or report is not None or engine == "ray":
             raise InputError(
@@ -540,6 +587,40 @@ def main() -> None:
     except InputError as error:
         _say_failures([error])
         sys.exit(1)
+
+
+def _harmonize_clip(
+    clip: Path,
+    masks: Path,
+    output: Path,
+    options: VideoOptions,
+    *,
+    model: str | None,
+    device: str | None,
+    own_fps: bool,
+) -> None:
+    from .harmonize.harmonizer import Harmonizer
+    from .harmonize.video_files import check_clip, harmonize_frames, harmonize_video
+
+    if STREAM in (masks, output):
+        raise InputError("- goes with one photo; give files for a clip")
+    if clip.is_dir():
+        if options.crf is not None:
+            raise InputError("--crf goes with a video file")
+        run = harmonize_frames
+    else:
+        if own_fps:
+            raise InputError(f"--fps goes with a folder of frames; {clip} states its own times")
+        check_clip(clip, masks, output, options)
+        run = harmonize_video
+    try:
+        harmonizer = Harmonizer.from_pretrained(model, device=_device(device))
+        done = run(clip, masks, output, harmonizer, options, warn=_warn, progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        _say("interrupted; nothing was written")
+        raise typer.Exit(130) from None
+    cuts = f", {done.cuts} scene {'cut' if done.cuts == 1 else 'cuts'}" if done.cuts else ""
+    _say(f"{done.frames} frames in {output}{cuts}")
 
 
 def _find_jobs(
