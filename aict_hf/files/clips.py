@@ -108,6 +108,11 @@ class ClipReader:
         """Number of frames by the file's header, which may count frames that are not shown; 0 if it does not say."""
         return int(self.stream.frames)
 
+    @property
+    def stated_seconds(self) -> float:
+        """Length by the file's header; 0 if it does not say."""
+        return (self.container.duration or 0) / _library(self.path).time_base
+
     def frames(self, pass_on: Callable[[Any], None] = lambda packet: None) -> Iterator["VideoFrame"]:
         """Decode the frames in the order they are shown.
 
@@ -154,7 +159,7 @@ class ClipReader:
         if size is None:
             raise InputError(f"{self.path}: its video has no frame that can be decoded; is the file complete?")
         if self.container.duration:
-            stated = ((self.container.start_time or 0) + self.container.duration) / library.time_base
+            stated = (self.container.start_time or 0) / library.time_base + self.stated_seconds
             self.missing = stated - float((last or 0) * self.stream.time_base)
 
     def seconds(self, frame: "VideoFrame") -> float:
@@ -176,7 +181,7 @@ def check_frame(path: Path, frame: "VideoFrame") -> None:
             f"{path}: has {bits} bits a channel ({kind.name}), and clips are written with 8; save its frames as 16-bit "
             "PNG and harmonize their folder"
         )
-    if (transfer := int(getattr(frame, "color_trc", 0))) in _HDR:
+    if (transfer := int(frame.color_trc)) in _HDR:
         raise InputError(f"{path}: is HDR ({_HDR[transfer]}), which is not read; convert it to SDR first")
     if len(kind.components) == 4 or kind.name == "ya8":
         raise InputError(f"{path}: has transparency ({kind.name}), which is not kept; export it without")
@@ -234,8 +239,7 @@ def recolored(frame: "VideoFrame", before: np.ndarray, after: np.ndarray, turn: 
         change = _plane(new, channel).astype(np.int16) - _plane(old, channel)
         _plane(result, channel)[:] = (_plane(stored, channel) + change).clip(0, 255)
     result.pts, result.time_base = frame.pts, frame.time_base
-    with contextlib.suppress(AttributeError):  # older versions of PyAV do not let it be set
-        result.duration = frame.duration
+    result.duration = frame.duration
     result.color_range = _FULL if _is_full_range(stored) else _LIMITED
     result.colorspace = stored.colorspace
     return result
@@ -346,8 +350,6 @@ class ClipWriter:
             self.not_kept.append(f"pixels stored as {first.format.name} (the result has {pixels})")
         matrix = Turn.of(first).matrix
         if matrix is not None:
-            if not hasattr(self.stream, "set_display_matrix"):
-                raise InputError(f"{clip.path}: is turned, which this PyAV cannot write; pip install -U 'av>=18'")
             self.stream.set_display_matrix(list(matrix))
         self._copy_tags(source, self.stream)
         self.container.metadata.update(_kept_tags(clip.container.metadata))
@@ -379,8 +381,10 @@ class ClipWriter:
     def copy(self, packet: Any) -> None:
         """Write a packet of another stream of the clip, if that stream is kept."""
         stream = self._streams.get(packet.stream.index)
-        if stream is None or packet.dts is None:
+        if stream is None:
             return
+        if packet.dts is None:
+            packet.dts = packet.pts
         packet.stream = stream
         with _encoding(self.name):
             self.container.mux(packet)
@@ -394,6 +398,8 @@ class ClipWriter:
                 f"{self.name}: cannot hold the sound of {clip.path} ({codec or 'of an unknown codec'}); write .mkv, or "
                 "the container of the clip"
             )
+        if source.type == "data" and source.name == "bin_data" and clip.container.chapters():
+            return  # the track of chapters in MP4 and MOV, which are written anew
         if source.type not in ("audio", "subtitle") or not held:
             self.not_kept.append(named)
             return
@@ -403,8 +409,7 @@ class ClipWriter:
 
     def _copy_tags(self, source: Any, target: Any) -> None:
         target.metadata.update(_kept_tags(source.metadata))
-        with contextlib.suppress(AttributeError):  # older versions of PyAV do not let it be set
-            target.disposition = source.disposition
+        target.disposition = source.disposition
 
     def _abandon(self) -> None:
         with contextlib.suppress(Exception):  # the error that ends the work says more

@@ -93,13 +93,13 @@ class VideoHarmonizer:
         """
         last = self._time
         time = self._next_time(time)
+        if last is not None:
+            self._weight *= math.exp((last - time) / self.smoothing) if self.smoothing else 0.0
         if self._begins_scene(photo):
             self._average, self._weight = None, 0.0
         [luts] = self.harmonizer.predict_opened([photo])
         if not photo.mask.any():
-            self._decay(time, last)
             return luts
-        self._decay(time, last)
         self._weight += 1
         # The mean of all frames so far, weighted by age: the first frame counts no more than any other.
         if self._average is None or self._weight == 1:
@@ -156,7 +156,10 @@ class VideoHarmonizer:
 
         clock = iter(times) if times is not None else None
         for photo in photos:
-            time = self._next_time(None if clock is None else next(clock))
+            given = None if clock is None else next(clock, None)
+            if clock is not None and given is None:
+                raise InputError("there are fewer times than frames; pass one for each")
+            time = self._next_time(given)
             scene += self._begins_scene(photo)
             [luts] = self.harmonizer.predict_opened([photo])
             frame = _Timed(time, scene, luts.maps, bool(photo.mask.any()))
@@ -185,10 +188,6 @@ class VideoHarmonizer:
         cut = previous is not None and self._look.is_cut_from(previous)
         self.cuts += cut
         return cut
-
-    def _decay(self, time: float, last: float | None) -> None:
-        if last is not None:
-            self._weight *= math.exp(-(time - last) / self.smoothing) if self.smoothing else 0.0
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,6 @@ def test_frames_that_would_lose_something_are_refused(name, message, tmp_path):
 
 def test_hdr_is_refused(tmp_path):
     frame = av.VideoFrame(16, 16, "yuv420p")
-    if not hasattr(frame, "color_trc"):
-        pytest.skip("this PyAV does not read transfer functions")
     frame.color_trc = 16
     with pytest.raises(InputError, match=r"clip\.mkv: is HDR \(PQ\)"):
         check_frame(tmp_path / "clip.mkv", frame)
@@ -227,13 +225,47 @@ def test_sound_times_and_tags_are_kept(suffix, tmp_path):
         assert np.array_equal(one.to_ndarray(), other.to_ndarray())  # crf 0 is lossless
 
 
+def test_subtitles_and_chapters_are_kept_where_the_container_holds_them(tmp_path):
+    source = write_clip(tmp_path / "plain.mkv", sound="aac")
+    (tmp_path / "words.srt").write_text("1\n00:00:00,000 --> 00:00:00,150\nHello\n\n")
+    chapters = [{"id": 1, "start": 0, "end": 100, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}]
+    with (
+        av.open(str(source)) as plain,
+        av.open(str(tmp_path / "words.srt")) as words,
+        av.open(str(tmp_path / "clip.mkv"), "w") as both,
+    ):
+        streams = {stream: both.add_stream_from_template(stream) for stream in (*plain.streams, *words.streams)}
+        both.set_chapters(chapters)
+        for packet in [*plain.demux(), *words.demux()]:
+            if packet.size:
+                packet.stream = streams[packet.stream]
+                both.mux(packet)
+
+    assert copy_clip(tmp_path / "clip.mkv", tmp_path / "out.mkv") == []
+    assert copy_clip(tmp_path / "clip.mkv", tmp_path / "out.mp4") == ["a subtitle stream (srt)"]
+    assert copy_clip(tmp_path / "out.mp4", tmp_path / "again.mov") == []  # MP4 holds chapters in a stream of their own
+    for name in ("out.mkv", "out.mp4", "again.mov"):
+        with av.open(str(tmp_path / name)) as container:
+            assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["one"]
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert [bytes(packet) for packet in container.demux(subtitles=0) if packet.size] == [b"Hello"]
+
+
+def test_interlaced_frames_are_refused(tmp_path):
+    class Frame:
+        format = av.VideoFormat("yuv420p")
+        color_trc = 1
+        interlaced_frame = True
+
+    with pytest.raises(InputError, match=r"clip\.mp4: is interlaced; deinterlace it first"):
+        check_frame(tmp_path / "clip.mp4", Frame())
+
+
 def test_rotation_is_kept(tmp_path):
     source = tmp_path / "clip.mp4"
     with av.open(str(source), "w") as container:
         video = container.add_stream("libx264", rate=25)
         video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
-        if not hasattr(video, "set_display_rotation"):
-            pytest.skip("this PyAV does not write rotation")
         video.set_display_rotation(-90)
         for number in range(3):
             frame = av.VideoFrame.from_ndarray(make_photo(32, 48)[0], format="rgb24").reformat(format="yuv420p")

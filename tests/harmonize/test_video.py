@@ -182,3 +182,5 @@ def test_what_cannot_be_used_is_refused(harmonizer):
     video(photo, mask, time=3.0)
     with pytest.raises(InputError, match="expected a later one"):
         video(photo, mask, time=3.0)
+    with pytest.raises(InputError, match="fewer times than frames"):
+        list(video.look_ahead([(photo, mask)] * 3, times=[0, 1]))
