@@ -1,6 +1,6 @@
 """Flicker and error of harmonized clips whose truth is known, and frames per second of a whole clip.
 
-    python benchmarks/bench_video.py --photos ../shared/data/hires [--plot flicker.png] [--table table.md]
+    python benchmarks/bench_video.py --photos PHOTOS [--plot flicker.png] [--table table.md]
 
 Makes clips from still photos with masks: the camera pans, it zooms, the foreground moves, the mask trembles. The
 foreground is recoloured in the same way in all frames, so that the photo itself is the truth. Noise of two levels is

@@ -115,7 +115,7 @@ def test_maps_may_be_arrays_or_tensors_and_results_keep_theirs(kind):
 
 def test_frames_that_wait_are_bounded_and_the_filter_stays_symmetric(monkeypatch):
     photos = frames(8)
-    monkeypatch.setattr(video_module, "MAX_WAITING", 3 * photos[0].rgb.numel() * 4 // 3)
+    monkeypatch.setattr(video_module, "MAX_WAITING", 3 * (photos[0].rgb.nbytes + photos[0].mask.nbytes))
     read = []
 
     def source():
