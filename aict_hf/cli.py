@@ -126,11 +126,12 @@ def harmonize(
             raise InputError(
                 "--engine, --workers, --gpus-per-worker, --report and --overwrite go with photos, not clips"
             )
-        if (mask is None) == (masks is None):
+        given = masks or mask
+        if given is None or (masks is not None and mask is not None):
             raise InputError(f"{composite}: needs its masks: a folder, a video or one still mask, with --masks")
         _harmonize_clip(
             composite,
-            masks or mask,
+            given,
             output,
             VideoOptions(
                 smoothing=VideoOptions.smoothing if smoothing is None else smoothing,
@@ -604,15 +605,13 @@ def _harmonize_clip(
 
     if STREAM in (masks, output):
         raise InputError("- goes with one photo; give files for a clip")
-    if clip.is_dir():
-        if options.crf is not None:
-            raise InputError("--crf goes with a video file")
-        run = harmonize_frames
-    else:
+    if clip.is_dir() and options.crf is not None:
+        raise InputError("--crf goes with a video file")
+    if not clip.is_dir():
         if own_fps:
             raise InputError(f"--fps goes with a folder of frames; {clip} states its own times")
         check_clip(clip, masks, output, options)
-        run = harmonize_video
+    run = harmonize_frames if clip.is_dir() else harmonize_video
     try:
         harmonizer = Harmonizer.from_pretrained(model, device=_device(device))
         done = run(clip, masks, output, harmonizer, options, warn=_warn, progress=sys.stderr.isatty())

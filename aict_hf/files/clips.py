@@ -86,6 +86,8 @@ class ClipReader:
                 raise InputError(
                     f"{path}: its video is of a codec that this PyAV cannot decode; convert it to H.264 or VP9"
                 )
+            if self.stream.metadata.get("alpha_mode") == "1":  # WebM keeps it beside the video, where it is not decoded
+                raise InputError(f"{path}: has transparency, which is not kept; export it without")
             self.stream.thread_type = "AUTO"
             check_pixel_count(path, self.stream.width, self.stream.height, max_megapixels)
         except BaseException:
@@ -264,7 +266,7 @@ class Turn:
     @classmethod
     def of(cls, frame: "VideoFrame") -> "Turn":
         """The turn that a decoded frame asks for."""
-        data = frame.side_data.get("DISPLAYMATRIX")
+        data: Any = frame.side_data.get("DISPLAYMATRIX")
         return cls(None if data is None else tuple(int(value) for value in np.frombuffer(bytes(data), np.int32)))
 
     def upright(self, pixels: np.ndarray) -> np.ndarray:
@@ -395,11 +397,13 @@ class ClipWriter:
         held = codec is not None and codec in self.container.supported_codecs
         if source.type == "audio" and not held:
             raise InputError(
-                f"{self.name}: cannot hold the sound of {clip.path} ({codec or 'of an unknown codec'}); write .mkv, or "
-                "the container of the clip"
+                f"{self.name}: cannot hold the sound of {clip.path} ({codec or 'of an unknown codec'}); "
+                + ("convert the sound first" if self.name.suffix.lower() == ".mkv" else "write .mkv")
             )
-        if source.type == "data" and source.name == "bin_data" and clip.container.chapters():
-            return  # the track of chapters in MP4 and MOV, which are written anew
+        if source.type == "data" and (
+            "timecode" in source.metadata or (source.name == "bin_data" and clip.container.chapters())
+        ):
+            return  # MP4 and MOV have streams for time code and chapters, which are written anew
         if source.type not in ("audio", "subtitle") or not held:
             self.not_kept.append(named)
             return
@@ -441,7 +445,7 @@ def _decoding(path: Path, frame: int | None = None) -> Iterator[None]:
         yield
     except library.error.FFmpegError as error:
         place = "" if frame is None else f" after frame {frame}"
-        reason = one_line(error.strerror or str(error))
+        reason = error.strerror or one_line(error)
         raise InputError(f"{path}: cannot be decoded{place} ({reason}); is the file complete?") from error
 
 
@@ -451,7 +455,7 @@ def _encoding(path: Path) -> Iterator[None]:
     try:
         yield
     except library.error.FFmpegError as error:
-        raise InputError(f"{path}: cannot be written ({one_line(error.strerror or str(error))})") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from error
 
 
 def _planar_name(frame: "VideoFrame") -> str:
@@ -513,7 +517,7 @@ def _converted(frame: "VideoFrame", name: str) -> "VideoFrame":
 def _plane(frame: "VideoFrame", channel: int) -> np.ndarray:
     """One channel of a planar frame, shape (h, w), a view."""
     plane = frame.planes[channel]
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
 def _clean(levels: np.ndarray) -> np.ndarray:
