@@ -10,6 +10,7 @@ from ._registration import install as _install_registration
 
 if TYPE_CHECKING:
     from .harmonize.harmonizer import Harmonizer
+    from .harmonize.video import VideoHarmonizer
     from .model.configuration_aict import AICTConfig
     from .model.image_processing_aict import AICTImageProcessor
     from .model.losses_aict import foreground_mse, harmonization_loss
@@ -28,6 +29,7 @@ else:
         "DEFAULT_CHECKPOINT": "pretrained",
         "Harmonizer": "harmonize.harmonizer",
         "ImageHarmonizationPipeline": "model.pipeline_aict",
+        "VideoHarmonizer": "harmonize.video",
         "apply_luts": "model.lut",
         "foreground_mse": "model.losses_aict",
         "harmonization_loss": "model.losses_aict",
@@ -56,6 +58,7 @@ __all__ = [
     "AICTOutput",
     "Harmonizer",
     "ImageHarmonizationPipeline",
+    "VideoHarmonizer",
     "apply_luts",
     "foreground_mse",
     "harmonization_loss",

@@ -20,7 +20,7 @@ from .augment.options import AugmentJob, CopyPasteOptions, DatasetFormat
 from .errors import InputError, NothingPastedError, TooLargeError, one_line
 from .export.options import ExportFormat, StoredDtype
 from .files.options import DEFAULT_MAX_MEGAPIXELS
-from .harmonize.options import ComposeOptions, HarmonizeOptions
+from .harmonize.options import ComposeOptions, HarmonizeOptions, VideoOptions
 
 if TYPE_CHECKING:
     from .harmonize.files import Job
@@ -46,7 +46,8 @@ MaskArgument = Annotated[
 MasksOption = Annotated[
     Path | None,
     typer.Option(
-        help="The folder of masks, if COMPOSITE is a folder.", show_default="photo_mask.png beside photo.jpg, or alpha"
+        help="The folder of masks, if COMPOSITE is a folder; for a video also a video of masks, or one mask.",
+        show_default="photo_mask.png beside photo.jpg, or alpha",
     ),
 ]
 ModelOption = Annotated[
@@ -70,7 +71,8 @@ MaxMegapixelsOption = Annotated[float, typer.Option(min=0, help="Refuse larger i
 @app.command()
 def harmonize(
     composite: Annotated[
-        Path, typer.Argument(help="A photo with a pasted foreground, or a folder of them; - is standard input.")
+        Path,
+        typer.Argument(help="A photo with a pasted foreground, a folder of them, or a video; - is standard input."),
     ],
     mask: MaskArgument = None,
     output: Annotated[
@@ -98,17 +100,64 @@ def harmonize(
         Path | None,
         typer.Option(help="Write a CSV with size, mask area, disharmony and time of each file.", show_default=False),
     ] = None,
+    smoothing: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="With a video: seconds over which colours are steadied. With a folder: says that its photos are the "
+            "numbered frames of a clip.",
+            show_default=f"{VideoOptions.smoothing:g} for a video",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="Frames per second of a folder of frames.", show_default=f"{VideoOptions.fps:g}"),
+    ] = None,
+    crf: Annotated[
+        float | None,
+        typer.Option(min=0, help="Quality of a written video, lower is better.", show_default="18, for .webm 24"),
+    ] = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Harmonize one composite or a folder of composites.
+    """Harmonize one composite, a folder of composites, or a video.
 
     Finished outputs of a folder are skipped. Run the same command again to resume an interrupted run and retry failed
     images. Outputs of other settings, or of files that have changed since, are made again.
     """
-    from .harmonize.files import check_output, check_output_folder, harmonize_files, write_report
+    from .files.clips import is_clip
 
     if output is None:
         raise InputError("--output is missing; say where to write with -o")
+    if is_clip(composite) or (composite.is_dir() and smoothing is not None):
+        if engine == "ray" or workers > 1 or gpus_per_worker or report is not None or overwrite:
+            raise InputError(
+                "--engine, --workers, --gpus-per-worker, --report and --overwrite go with photos, not clips"
+            )
+        given = masks or mask
+        if given is None or (masks is not None and mask is not None):
+            raise InputError(f"{composite}: needs its masks: a folder, a video or one still mask, with --masks")
+        _harmonize_clip(
+            composite,
+            given,
+            output,
+            VideoOptions(
+                smoothing=VideoOptions.smoothing if smoothing is None else smoothing,
+                strength=strength,
+                invert_mask=invert_mask,
+                crf=crf,
+                fps=VideoOptions.fps if fps is None else fps,
+                max_megapixels=max_megapixels,
+            ),
+            model=model,
+            device=device,
+            own_fps=fps is not None,
+            verbose=verbose,
+        )
+        return
+    if smoothing is not None or fps is not None or crf is not None:
+        raise InputError("--smoothing, --fps and --crf go with a video, or with a folder of frames and --smoothing")
+    from .harmonize.files import check_output, check_output_folder, harmonize_files, write_report
+
     if STREAM in (composite, mask, output):
         if masks is not None or report is not None or engine == "ray":
             raise InputError(
@@ -561,6 +610,38 @@ def _silence(library: ModuleType) -> None:
     logging.set_verbosity(CRITICAL)
     if library.__name__ == "transformers":
         logging.disable_progress_bar()  # "Loading weights" is over in a moment
+
+
+def _harmonize_clip(
+    clip: Path,
+    masks: Path,
+    output: Path,
+    options: VideoOptions,
+    *,
+    model: str | None,
+    device: str | None,
+    own_fps: bool,
+    verbose: bool,
+) -> None:
+    from .harmonize.video_files import check_clip, harmonize_frames, harmonize_video
+
+    if STREAM in (masks, output):
+        raise InputError("- goes with one photo; give files for a clip")
+    if clip.is_dir() and options.crf is not None:
+        raise InputError("--crf goes with a video file")
+    if not clip.is_dir():
+        if own_fps:
+            raise InputError(f"--fps goes with a folder of frames; {clip} states its own times")
+        check_clip(clip, masks, output, options)
+    run = harmonize_frames if clip.is_dir() else harmonize_video
+    try:
+        harmonizer = _harmonizer(model, device, verbose)
+        done = run(clip, masks, output, harmonizer, options, warn=_warn, progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        _say("interrupted; nothing was written")
+        raise typer.Exit(130) from None
+    cuts = f", {done.cuts} scene {'cut' if done.cuts == 1 else 'cuts'}" if done.cuts else ""
+    _say(f"{done.frames} frames in {output}{cuts}")
 
 
 def _find_jobs(

@@ -1,4 +1,4 @@
-"""Options of harmonizing and composing files, shared by the command line, the local engine and Ray."""
+"""Options of harmonizing and composing files and clips, shared by the command line, the local engine and Ray."""
 
 import math
 from dataclasses import dataclass
@@ -44,6 +44,42 @@ class HarmonizeOptions:
 
 
 @dataclass(frozen=True)
+class VideoOptions:
+    """How `harmonize_video` and `harmonize_frames` treat a clip.
+
+    Attributes:
+        smoothing: seconds over which the LUT maps are averaged, as in `VideoHarmonizer`. 0 harmonizes each frame on its
+            own.
+        strength: share of the change to apply, 0 to 1.
+        invert_mask: fit the background to the foreground instead.
+        crf: quality of the encoder, lower is better: 0 to 51 for H.264, 0 to 63 for VP9 (.webm). If None, 18 and 24.
+        fps: frames per second of a folder of frames.
+        max_megapixels: refuse larger frames.
+    Raises:
+        InputError: if a value is out of range.
+    """
+
+    smoothing: float = 0.25  # benchmarks/bench_video.py says why
+    strength: float = 1.0
+    invert_mask: bool = False
+    crf: float | None = None
+    fps: float = 25.0
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < math.inf:
+            raise InputError(f"smoothing is {self.smoothing}; expected seconds, 0 or more")
+        if not 0 <= self.strength <= 1:
+            raise InputError(f"strength is {self.strength}; expected a share from 0 to 1")
+        if self.crf is not None and not 0 <= self.crf <= 63:
+            raise InputError(f"crf is {self.crf}; expected 0 (best) to 51 for H.264, or to 63 for VP9")
+        if not 0 < self.fps < math.inf:
+            raise InputError(f"fps is {self.fps}; expected frames per second, above 0")
+        if not self.max_megapixels >= 0:
+            raise InputError(f"max_megapixels is {self.max_megapixels}; expected 0 or more")
+
+
+@dataclass(frozen=True)
 class ComposeOptions:
     """How `compose_files` pastes and harmonizes.
 
@@ -84,4 +120,4 @@ class ComposeOptions:
             raise InputError(f"max_megapixels is {self.max_megapixels}; expected 0 or more")
 
 
-__all__ = ["ComposeOptions", "HarmonizeOptions"]
+__all__ = ["ComposeOptions", "HarmonizeOptions", "VideoOptions"]

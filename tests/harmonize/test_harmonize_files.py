@@ -150,10 +150,10 @@ def test_a_failure_in_the_network_costs_its_own_photo_alone(folders, harmonizer,
     jobs, _ = find_jobs(*folders)
     recolored = OpenedPhoto.recolored
 
-    def fails_for_wide(self, *maps, strength):
+    def fails_for_wide(self, *maps, **options):
         if self.original.width > 60:
             raise MemoryError("too wide")
-        return recolored(self, *maps, strength=strength)
+        return recolored(self, *maps, **options)
 
     monkeypatch.setattr(OpenedPhoto, "recolored", fails_for_wide)
     report = harmonize_files(jobs, harmonizer)
