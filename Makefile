@@ -65,7 +65,7 @@ $(VENV)/.torch: constraints.txt
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
-	$(PIP) install --quiet -c constraints.txt -e ".[16bit,large,numba]"
+	$(PIP) install --quiet -c constraints.txt -e ".[16bit,fast,large]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
