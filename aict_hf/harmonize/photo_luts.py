@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from ..model.opened_photo import OpenedPhoto
-
-if TYPE_CHECKING:
-    from ..model.opened_photo import LUTMap
+from ..model.opened_photo import LUTMap, OpenedPhoto
 
 
 class LUTMaps(NamedTuple):
@@ -21,9 +18,9 @@ class LUTMaps(NamedTuple):
         color_lut: shape (3, K, h, w).
     """
 
-    sampling_intervals: "LUTMap"
-    knots: "LUTMap"
-    color_lut: "LUTMap"
+    sampling_intervals: LUTMap
+    knots: LUTMap
+    color_lut: LUTMap
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,12 @@ class PhotoLUTs:
     maps: LUTMaps
 
     @property
-    def knots(self) -> "LUTMap":
+    def knots(self) -> LUTMap:
         """Nodes of the first LUT, shape (3, K + 1, h, w), float32."""
         return self.maps.knots
 
     @property
-    def color_lut(self) -> "LUTMap":
+    def color_lut(self) -> LUTMap:
         """Nodes of the colour LUT, shape (3, K, h, w), float32."""
         return self.maps.color_lut
 

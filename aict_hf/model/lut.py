@@ -193,8 +193,8 @@ def _recolor(
         composite.device.type == "cpu" and apply_luts_numba is not None and _takes(NUMBA_DTYPES, composite, mask, knots)
     ):
         arrays = (tensor.detach().numpy() for tensor in (composite, mask, knots, color_lut, out))
-        place = {"strength": strength, "top": top, "full_height": full_height}
-        apply_luts_numba(*arrays, **place, threads=torch.get_num_threads())
+        threads = torch.get_num_threads()
+        apply_luts_numba(*arrays, strength=strength, top=top, full_height=full_height, threads=threads)
         return out
     return kernel(composite, mask, knots, color_lut, out, strength=strength, top=top, full_height=full_height)
 

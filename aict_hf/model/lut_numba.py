@@ -329,9 +329,9 @@ def _compiled_kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: in
 
     def compiled() -> Callable:
         try:
-            return numba.njit(signature, nogil=True, cache=True)(recolor_rows)  # type: ignore[no-any-return]
+            return numba.njit(signature, nogil=True, cache=True)(recolor_rows)
         except (RuntimeError, OSError):  # nowhere to keep compiled code
-            return numba.njit(signature, nogil=True)(recolor_rows)  # type: ignore[no-any-return]
+            return numba.njit(signature, nogil=True)(recolor_rows)
 
     # In a thread of its own, whose stack is empty: numba calls itself for each node, up to Python's limit of recursion.
     with ThreadPoolExecutor(1) as pool:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     ImageLike = Image.Image | np.ndarray | Tensor | str | os.PathLike
-    LUTMap = np.ndarray | Tensor
+
+LUTMap = Any
+"""A NumPy array or a torch tensor."""
 
 DISHARMONY_PIXELS = 2**16
 STRIP_ROWS = 256  # of a photo are recoloured at once where only some pixels of the result are wanted
@@ -63,7 +65,7 @@ class OpenedPhoto:
             return []
         found = mask_surprises(self.mask)
         if self.opacity is None:
-            background = to_unit(self.mask.min()) < 0.5
+            background = bool(to_unit(self.mask.min()) < 0.5)
         else:  # most photos show some in a few rows
             background = any(
                 bool((to_unit(self.opacity[:, ::step]) - to_unit(self.mask[:, ::step]) > 0.5).any()) for step in (16, 1)
@@ -87,7 +89,7 @@ class OpenedPhoto:
         """
         return low_resolution_copies(self.rgb, self.mask, size, opacity=self.opacity)
 
-    def recolored(self, knots: "LUTMap", color_lut: "LUTMap", *, strength: float = 1.0, overwrite: bool = False) -> Any:
+    def recolored(self, knots: LUTMap, color_lut: LUTMap, *, strength: float = 1.0, overwrite: bool = False) -> Any:
         """Apply LUT maps at full resolution.
 
         Args:
@@ -110,7 +112,7 @@ class OpenedPhoto:
         foreground = self.mask if strength > 0 else np.zeros_like(self.mask)
         return put_back(self.original, harmonized, foreground, self.input_data_format)
 
-    def disharmony(self, knots: "LUTMap", color_lut: "LUTMap") -> float:
+    def disharmony(self, knots: LUTMap, color_lut: LUTMap) -> float:
         """Measure how far the foreground's colours are from where the LUT maps put them.
 
         Args:
@@ -139,8 +141,8 @@ class OpenedPhoto:
 def recolor(
     rgb: np.ndarray,
     mask: np.ndarray,
-    knots: "LUTMap",
-    color_lut: "LUTMap",
+    knots: LUTMap,
+    color_lut: LUTMap,
     *,
     strength: float = 1.0,
     out: np.ndarray | None = None,
@@ -160,27 +162,38 @@ def recolor(
     Raises:
         ValueError: if the strength is out of range.
     """
-    place: dict[str, Any] = {"strength": strength, "top": top, "full_height": full_height}
-    if not isinstance(knots, np.ndarray):
-        import torch
+    by = _recolor_by_numba if isinstance(knots, np.ndarray) else _recolor_by_torch
+    return by(rgb, mask, knots, color_lut, out is not None, strength=strength, top=top, full_height=full_height)
 
-        from .lut import apply_luts
 
-        with torch.no_grad():
-            composite, foreground = (torch.from_numpy(values)[None].to(knots.device) for values in (rgb, mask))
-            target = None if out is None else composite
-            result = apply_luts(composite, foreground, knots[None], color_lut[None], out=target, **place)
-        return result[0].cpu().numpy()
+def _recolor_by_torch(
+    rgb: np.ndarray, mask: np.ndarray, knots: "Tensor", color_lut: "Tensor", in_place: bool, **options: Any
+) -> np.ndarray:
+    import torch
+
+    from .lut import apply_luts
+
+    with torch.no_grad():
+        composite, foreground = (torch.from_numpy(values)[None].to(knots.device) for values in (rgb, mask))
+        out = composite if in_place else None
+        return apply_luts(composite, foreground, knots[None], color_lut[None], out=out, **options)[0].cpu().numpy()
+
+
+def _recolor_by_numba(
+    rgb: np.ndarray, mask: np.ndarray, knots: np.ndarray, color_lut: np.ndarray, in_place: bool, **options: Any
+) -> np.ndarray:
     from .lut_numba import apply_luts_numba
 
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength is {strength}; expected 0 (the composite itself) to 1 (fully harmonized)")
+    if not 0 <= options["strength"] <= 1:
+        raise ValueError(
+            f"strength is {options['strength']}; expected 0 (the composite itself) to 1 (fully harmonized)"
+        )
     composite, foreground = (
         image.astype(np.float32, copy=False) if image.dtype.kind == "f" else image for image in (rgb, mask)
     )
-    harmonized = composite.copy(order="K") if out is None else composite
-    maps = knots[None], np.asarray(color_lut)[None]
-    apply_luts_numba(composite[None], foreground[None], *maps, harmonized[None], **place)
+    harmonized = composite if in_place else composite.copy(order="K")
+    maps = knots[None], color_lut[None]
+    apply_luts_numba(composite[None], foreground[None], *maps, harmonized[None], **options)
     return harmonized
 
 
