@@ -18,6 +18,7 @@ import compose_tab
 import gradio as gr
 import harmonize_tab
 import inside_tab
+import video_tab
 from gradio import FileData
 from harmonizer import harmonizer, open_uploads, predict, recolored
 from uploads import (
@@ -54,6 +55,7 @@ def build() -> gr.Blocks:
             ("Harmonize", harmonize_tab),
             ("Compose", compose_tab),
             ("Batch", batch_tab),
+            ("Video", video_tab),
             ("Look inside", inside_tab),
         ):
             with gr.Tab(title):

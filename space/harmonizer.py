@@ -52,7 +52,7 @@ class Opened(NamedTuple):
 
     Attributes:
         file: the decoded file.
-        photo: its tensors; the mask is uint8.
+        photo: its arrays; the mask is uint8.
         notes: what the mask probably does not mean, one sentence each.
     """
 
@@ -63,7 +63,7 @@ class Opened(NamedTuple):
     @property
     def mask(self) -> np.ndarray:
         """The mask, uint8, shape (H, W)."""
-        return self.photo.mask[0].numpy()
+        return self.photo.mask[0]
 
 
 def open_uploads(composite: Any, mask: Any = None, *, invert: bool = False) -> Opened:

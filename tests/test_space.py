@@ -30,6 +30,7 @@ import harmonize_tab  # noqa: E402
 import harmonizer  # noqa: E402
 import inside_tab  # noqa: E402
 import uploads  # noqa: E402
+import video_tab  # noqa: E402
 from gradio_client import Client, handle_file  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
 
@@ -820,3 +821,75 @@ def test_the_space_is_complete(tmp_path, monkeypatch):
     assert requirements[-1] == f"aict_hf[16bit,compositing,numba,space] @ {url}"
     sizes = {path.name: path.stat().st_size for path in (SPACE / "examples").iterdir()}
     assert max(sizes.values()) < 400_000
+
+
+def save_clip(path, frames, *, rate=10):
+    """A clip without loss."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "0"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv444p"
+        for pixels in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+    return str(path)
+
+
+def read_clip(path):
+    av = pytest.importorskip("av")
+    with av.open(path) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("mask_is", ["a picture", "a video"])
+def test_a_clip_is_harmonized_with_a_picture_or_a_video_as_its_mask(folder, mask_is):
+    photo, mask = (np.kron(image, np.ones((8, 8, 1)[: image.ndim], np.uint8)) for image in make_photo(6, 8))
+    mask = np.where(mask > 128, 255, 0).astype(np.uint8)
+    photo = np.where(mask[..., None] > 0, photo * np.array([1.0, 0.4, 0.2]), photo).astype(np.uint8)
+    clip = save_clip(folder / "clip.mp4", [photo] * 4)
+    if mask_is == "a video":
+        given = save_clip(folder / "mask.mp4", [np.dstack([mask] * 3)] * 4)
+    else:
+        given = str(folder / "mask.png")
+        Image.fromarray(mask).save(given)
+    path, told = video_tab.run(clip, given)
+    assert told == "4 frames harmonized."
+    assert Path(path).name == "clip.mp4"
+    assert path != clip
+    before, after = read_clip(clip), read_clip(path)
+    change = np.abs(after[2].astype(int) - before[2])
+    assert len(after) == 4
+    assert change[mask > 128].mean() > 5
+    assert change[mask == 0].mean() < 2
+
+
+def test_clips_that_are_missing_too_long_or_no_clips_are_refused(folder, monkeypatch):
+    photo, mask = make_photo(48, 64)
+    clip = save_clip(folder / "clip.mp4", [photo] * 12)
+    Image.fromarray(mask).save(folder / "mask.png")
+    given = str(folder / "mask.png")
+    (folder / "broken.mp4").write_bytes(b"no video at all" * 50)
+    large = save_clip(folder / "large.mp4", [np.zeros((1500, 1600, 3), np.uint8)])
+    for arguments, words in (
+        ((None, given), "There is no clip yet"),
+        ((clip, None), "There is no mask yet"),
+        ((given, given), "mask.png: is no video by its name"),
+        ((str(folder / "broken.mp4"), given), "broken.mp4: "),
+        ((large, given), "1600 x 1500 pixels"),
+    ):
+        with pytest.raises(gr.Error, match=re.escape(words)):
+            video_tab.run(*arguments)
+    monkeypatch.setattr(video_tab, "MAX_SECONDS", 1)
+    with pytest.raises(gr.Error, match=r"The clip takes 1\.2 s; at most 1 s are taken"):
+        video_tab.run(clip, given)
+    monkeypatch.setattr(video_tab, "MAX_SECONDS", 60)
+    monkeypatch.setattr(video_tab, "MAX_FRAMES", 5)
+    with pytest.raises(gr.Error, match="The clip has 12 frames; at most 5 are taken"):
+        video_tab.run(clip, given)
+    monkeypatch.setattr(video_tab.ClipReader, "frame_count", 0)  # a header may say nothing
+    with pytest.raises(gr.Error, match="The clip has more than 5 frames"):
+        video_tab.run(clip, given)
+    assert not list(folder.glob("result-*/*.mp4"))

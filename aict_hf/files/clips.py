@@ -40,6 +40,11 @@ _STORED_AS = {  # where the encoders take no such pixels
     **dict.fromkeys(("nv12", "nv21", "gray", "yuv410p", "yuv440p", "yuvj440p"), "yuv420p"),
     **dict.fromkeys(("nv16", "yuyv422", "uyvy422", "yuv411p", "yuvj411p"), "yuv422p"),
 }
+# Playlists and the like, whatever their names, would make ffmpeg read other files and addresses.
+_ALONE = {
+    "format_whitelist": "mov,matroska,webm,avi,flv,asf,ogg,mpeg,mpegvideo,mpegts,mxf",
+    "protocol_whitelist": "file",
+}
 # What containers and encoders write about themselves.
 _OWN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "vendor_id", "rotate")
 _STATISTICS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS")
@@ -73,7 +78,7 @@ class ClipReader:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: is empty; expected a video")
         with _decoding(path):
-            self.container = library.open(str(path), metadata_errors="replace")
+            self.container = library.open(str(path), metadata_errors="replace", container_options=_ALONE)
         try:
             pictures = library.stream.Disposition.attached_pic
             streams = [one for one in self.container.streams.video if not one.disposition & pictures]

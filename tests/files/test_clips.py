@@ -411,3 +411,29 @@ def test_a_missing_encoder_is_named(tmp_path, monkeypatch):
 def test_videos_are_told_by_their_suffix(tmp_path):
     assert all(is_clip(tmp_path / name) for name in ("a.mp4", "a.MOV", "a.mkv", "a.webm", "a.avi", "a.ts"))
     assert not any(is_clip(tmp_path / name) for name in ("a.jpg", "a.gif", "a.tif", "a"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nreal.mp4\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile real.mp4\n",
+    ],
+    ids=["playlist", "list"],
+)
+def test_a_file_that_leads_to_others_is_no_clip(tmp_path, text):
+    """An upload must not read files of the machine or addresses of its network."""
+    with av.open(str(tmp_path / "real.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((16, 32, 3), np.uint8), format="rgb24")
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    with ClipReader(tmp_path / "real.mp4", max_megapixels=1) as reader:
+        assert len(list(reader.frames())) == 1
+    (tmp_path / "clip.mp4").write_text(text)
+    with (
+        pytest.raises(InputError, match=r"clip\.mp4: "),
+        ClipReader(tmp_path / "clip.mp4", max_megapixels=1) as reader,
+    ):
+        list(reader.frames())
