@@ -4,11 +4,13 @@ import tifffile
 from conftest import make_photo
 from PIL import ExifTags, Image, ImageCms
 
+from aict_hf import DEFAULT_CHECKPOINT, Harmonizer
 from aict_hf.errors import InputError
 from aict_hf.files.exif import append_exif
 from aict_hf.harmonize import large_tiff
 from aict_hf.harmonize.files import Job, harmonize_files
 from aict_hf.harmonize.large_tiff import harmonize_large_tiff, is_large_tiff
+from aict_hf.harmonize.onnx_harmonizer import ONNXHarmonizer
 from aict_hf.harmonize.options import HarmonizeOptions
 
 pytest.importorskip("pyvips")
@@ -57,6 +59,17 @@ def test_strip_by_strip_is_what_memory_gives(layout, harmonizer, tmp_path, monke
         assert difference.max() <= 1  # the mask is 8 bits here, a float there: what lies near half a level
         assert (difference > 0).mean() < (5e-3 if photo.dtype == np.uint16 else 2e-4)
         assert not np.array_equal(ours, photo)
+
+
+def test_onnxruntime_and_numba_do_it_too(tmp_path):
+    composite, mask, photo, foreground = write_pair(tmp_path)
+    fast = ONNXHarmonizer.from_folder(DEFAULT_CHECKPOINT)
+    for name, harmonizer in (("fast", fast), ("slow", Harmonizer.from_pretrained())):
+        harmonize_large_tiff(composite, mask, tmp_path / f"{name}.tif", harmonizer)
+    fast_result, slow_result = (tifffile.imread(tmp_path / f"{name}.tif") for name in ("fast", "slow"))
+    assert np.abs(fast_result.astype(int) - slow_result).max() <= 1
+    assert not np.array_equal(fast_result, photo)
+    assert np.array_equal(fast_result[foreground == 0], photo[foreground == 0])
 
 
 def test_profile_exif_and_tiles_are_kept(harmonizer, tmp_path):
