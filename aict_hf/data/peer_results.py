@@ -1,5 +1,6 @@
 """Folders with the results of other methods for the composites of iHarmony4."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
@@ -49,13 +50,14 @@ def find_results(folder: Path, triplets: Sequence[Triplet], *, endings: Sequence
     by_stem: dict[str, list[Path]] = {}
     for path in photos:
         by_stem.setdefault(name_key(path.stem), []).append(path)
+    composites = Counter(name_key(triplet.composite.stem) for triplet in triplets)
     files: list[Path] = []
     missing: list[str] = []
     composite_of: dict[Path, Triplet] = {}
     for triplet in triplets:
         stem = triplet.composite.stem
         found = [path for ending in endings for path in by_stem.get(name_key(stem + ending), ())]
-        if len(found) > 1:
+        if composites[name_key(stem)] > 1:
             subset = name_key(triplet.subset)
             in_subset = [path for path in found if subset in map(name_key, path.relative_to(folder).parts[:-1])]
             found = in_subset or found

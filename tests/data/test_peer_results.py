@@ -81,6 +81,9 @@ def test_two_results_and_the_composite_itself_are_refused(triplets, tmp_path):
     folder = write_images(tmp_path / "theirs", "c1_2_1.jpg", "c1_2_1_harmonized.jpg")
     with pytest.raises(InputError, match=r"c1_2_1.jpg and .*c1_2_1_harmonized.jpg may both be the result of c1_2_1"):
         find_results(folder, triplets[:1])
+    both = write_images(tmp_path / "both", "PCT-Net/c1_2_1.jpg", "Harmonizer/HCOCO/c1_2_1.png")  # methods, not one
+    with pytest.raises(InputError, match=r"HCOCO/c1_2_1.png and .*PCT-Net/c1_2_1.jpg may both be the result"):
+        find_results(both, triplets[:1])
     with pytest.raises(InputError, match=r"c1_2_1.jpg: is the composite itself"):
         find_results(tmp_path / "data", triplets)
 
