@@ -29,7 +29,7 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if not path.stem.startswith("__")
 )
-SCRIPTS = {"docs", "evaluate", "examples", "package", "space", "space_browser", "train"}
+SCRIPTS = {"compare_results", "docs", "evaluate", "examples", "package", "space", "space_browser", "train"}
 UNTESTED = {"_registration", "errors", "published"}  # the first is tested here; others are tested against the last
 
 
