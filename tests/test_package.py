@@ -206,5 +206,5 @@ def test_tests_mirror_the_package():
 @pytest.mark.parametrize("module", MODULES)
 def test_the_package_imports_nothing_that_is_built_on_it(module):
     tabs = {"batch_tab", "compose_tab", "harmonize_tab", "inside_tab", "video_tab"}
-    outside = {"app", "harmonizer", "measuring", "space", "training", "uploads", *tabs}
+    outside = {"app", "harmonizer", "measuring", "object_finder", "space", "training", "uploads", *tabs}
     assert not imports_of(module)[1] & outside
