@@ -205,7 +205,7 @@ def correct(cutout: str | None, found: Found | None, painting: dict | None, mask
     if found is None or found.photo != cutout:
         return (gr.skip(),) * 4
     corrected = painted_mask(painting, unpacked(found.mask).shape[::-1], found)
-    if mask is not None and np.array_equal(corrected, mask_array(read_photo(mask, MASK).pixels)[0]):
+    if mask is not None and np.array_equal(np.asarray(corrected), mask_array(read_photo(mask, MASK).pixels)[0]):
         return (gr.skip(),) * 4  # the editor tells of its own loading too
     return _mask_file(corrected), None, "", gr.File(visible=False)
 
