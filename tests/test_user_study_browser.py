@@ -131,6 +131,28 @@ def test_a_volunteer_ranks_all_photos(page, study):
     expect(page.locator("#study-start")).to_be_visible()
 
 
+def test_pictures_at_full_size_and_what_was_pasted(page):
+    begin(page, "Eve")
+    scales = "[...document.querySelectorAll('.view img')].map(i => i.getBoundingClientRect().width)"
+    assert max(page.evaluate(scales)) < 900
+    page.get_by_role("button", name="Every pixel").click()
+    assert {round(width) for width in page.evaluate(scales) if width} == {900}
+    image, view = page.locator(".view img").first, page.locator(".view").first
+    before = image.bounding_box()["x"]
+    view.hover()
+    page.mouse.down()
+    page.mouse.move(view.bounding_box()["x"] + 400, 400)
+    page.mouse.up()
+    assert image.bounding_box()["x"] > before
+    mask = page.locator(".view img.mask")
+    expect(mask).to_be_hidden()
+    page.get_by_role("button", name="What was pasted?").click()
+    expect(mask).to_be_visible()
+    screenshot(page, "user_study_pasted")
+    page.get_by_role("button", name="Whole picture").click()
+    assert max(page.evaluate(scales)) < 900
+
+
 def test_two_tabs_of_one_volunteer_count_once(page, study):
     address, votes = study
     begin(page, "Bob")
