@@ -66,7 +66,10 @@ def build(
         """Show a reloaded page as it was."""
         if not isinstance(volunteer, str) or not volunteer:
             return None, gr.update(visible=True)
-        return content(volunteer_name(volunteer)), gr.update(visible=False)
+        try:
+            return content(volunteer_name(volunteer)), gr.update(visible=False)
+        except InputError as error:
+            raise told(error) from error
 
     def vote(event: gr.EventData) -> dict[str, Any]:
         try:

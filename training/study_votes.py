@@ -160,7 +160,7 @@ class VoteFile:
                 " (SELECT count(*) FROM shown WHERE shown.photo = photos.photo), photo FROM photos"
             )
             keys = [
-                (votes, showings, self._random(volunteer, photo).random(), photo)
+                (votes, showings, self._random("photo", volunteer, photo).random(), photo)
                 for votes, showings, photo in counts
                 if photo not in seen
             ]
@@ -168,7 +168,7 @@ class VoteFile:
                 return None
             photo = min(keys)[-1]
             methods = list(self.methods)
-            self._random(volunteer, photo).shuffle(methods)
+            self._random("methods", volunteer, photo).shuffle(methods)
             ticket = secrets.token_urlsafe(12)
             row = (ticket, volunteer, photo, json.dumps(methods), _now())
             database.execute("INSERT INTO shown VALUES (?, ?, ?, ?, ?)", row)
@@ -217,8 +217,9 @@ class VoteFile:
             Vote(volunteer, photo, json.loads(ranking), json.loads(shown)) for volunteer, photo, ranking, shown in rows
         ]
 
-    def _random(self, volunteer: str, photo: str) -> random.Random:
-        return random.Random(f"{self.seed}/{volunteer}/{photo}")
+    def _random(self, what: str, volunteer: str, photo: str) -> random.Random:
+        # One stream for each draw: photos that come first have low numbers, which must not decide their methods' order.
+        return random.Random(f"{self.seed}/{what}/{volunteer}/{photo}")
 
 
 def open_votes(path: Path, photos: Sequence[StudyPhoto], *, seed: int = 0) -> VoteFile:

@@ -74,8 +74,8 @@ def method_folders(methods: Sequence[str]) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for text in methods:
         name, equals, folder = text.partition("=")
-        if not equals or not name.strip() or not folder:
-            raise InputError(f"--methods {text}: expected NAME=FOLDER, such as ours=out/ours")
+        if not equals or not name.strip() or "/" in name or not folder:
+            raise InputError(f"--methods {text}: expected NAME=FOLDER with a name without /, such as ours=out/ours")
         if name.strip() in folders:
             raise InputError(f"--methods names {name.strip()} twice; give each method a name of its own")
         folders[name.strip()] = Path(folder)
