@@ -29,7 +29,18 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if not path.stem.startswith("__")
 )
-SCRIPTS = {"compare_results", "docs", "evaluate", "examples", "package", "space", "space_browser", "train"}
+SCRIPTS = {
+    "compare_results",
+    "docs",
+    "evaluate",
+    "examples",
+    "package",
+    "space",
+    "space_browser",
+    "train",
+    "user_study",
+    "user_study_browser",
+}
 UNTESTED = {"_registration", "errors", "published"}  # the first is tested here; others are tested against the last
 
 
