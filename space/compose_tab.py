@@ -149,7 +149,7 @@ def build() -> None:
         piece.input(None, None, [slider, told, files], js="() => [null, '', null]", **private)
         taken = piece.input(take_pieces, pieces, small, trigger_mode="always_last", **private)
         taken.success(show, [small, size, feather], stage, **quick)
-    place = [x, y, size, rotation]
+    place: list[Any] = [x, y, size, rotation]
     for control in (*place, flip):
         control.change(None, [*place, flip], None, js=WRITE, **private)
     stage.follow(None, [*place, flip], None, js=WRITE, **private)
@@ -180,7 +180,8 @@ def take_pieces(cutout: str | None, mask: str | None, background: str | None) ->
 @visitors_errors
 def show(small: tuple | None, size: float, feather: float) -> dict[str, Any]:
     """What the stage shows."""
-    return stage_value(*(small or (None, None)), size, feather)
+    cutout, background = small or (None, None)
+    return stage_value(cutout, background, size, feather)
 
 
 @visitors_errors
