@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 from harmonizer import Opened, open_with_mask, predict, recolored, recolored_again
 from PIL import Image
-from stage import LEAST_SIZE, MOST_SIZE, READ, WRITE, Small, stage_component, stage_value
+from stage import LEAST_SIZE, MOST_SIZE, READ, SHOW, WRITE, Small, stage_component, stage_value
 from uploads import (
     LIFETIME,
     PREVIEWS,
@@ -90,6 +90,7 @@ def build() -> None:
     """Lay out the tab and connect it."""
     composed = gr.State(time_to_live=LIFETIME)
     small = gr.State(time_to_live=LIFETIME)  # previews of cut-out and background
+    pasted = gr.JSON(visible=False)  # the arrangement of the result on the page
     gr.Markdown("The cut-out is a picture with transparency, or a photo with a mask (object white).")
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -135,7 +136,7 @@ def build() -> None:
         ],
         inputs=[*pieces, x, y, size],
         fn=run_example,
-        outputs=[*results, small, stage, rotation, flip, feather, clean_edges],
+        outputs=[*results, pasted, small, stage, rotation, flip, feather, clean_edges],
         run_on_click=True,
         cache_examples=False,
         label="Examples: one click composes",
@@ -149,19 +150,19 @@ def build() -> None:
         piece.input(None, None, [slider, told, files], js="() => [null, '', null]", **private)
         taken = piece.input(take_pieces, pieces, small, trigger_mode="always_last", **private)
         taken.success(show, [small, size, feather], stage, **quick)
-    place: list[Any] = [x, y, size, rotation]
-    for control in (*place, flip):
-        control.change(None, [*place, flip], None, js=WRITE, **private)
-    stage.follow(None, [*place, flip], None, js=WRITE, **private)
+    for control in arrangement:
+        control.change(None, arrangement, None, js=WRITE, **private)
+    stage.follow(None, arrangement, None, js=WRITE, **private)
+    slider.change(None, [slider, pasted], None, js=SHOW, **private)
     # Of the events of one component, each ends before the next begins: the sliders follow before anything is pasted.
-    gr.on([stage.input, stage.release], None, None, place, js=READ, **private)
+    gr.on([stage.input, stage.release], None, None, [x, y, size, rotation], js=READ, **private)
     feather.change(show, [small, size, feather], stage, **quick)
     gr.on([size.release, stage.release], show_softer, [small, size, feather], stage, **quick)
     gr.on(
         [button.click, stage.release],
-        run,
+        run_on_stage,
         [*pieces, strength, *arrangement],
-        results,
+        [*results, pasted],
         trigger_mode="always_last",
         **private,
     )
@@ -210,12 +211,19 @@ def run(cutout: str | None, mask: str | None, background: str | None, strength: 
 
 
 @visitors_errors
+def run_on_stage(*given: Any) -> tuple:
+    """What `run` returns, and the arrangement that it is of, by which the stage knows where to show it."""
+    return *run(*given), list(given[4:])
+
+
+@visitors_errors
 def run_example(cutout: str, mask: None, background: str, x: float, y: float, size: float) -> tuple:
     """An example's result, its small copies to arrange anew, and the controls that no example sets."""
     arranged = Arrangement(x, y, size)
     small = small_pieces(Pieces(cutout, None, background))
     return (
         *run(cutout, None, background, 100, *asdict(arranged).values()),
+        list(asdict(arranged).values()),
         small,
         stage_value(*small, size, arranged.feather),
         *(arranged.rotation, arranged.flip, arranged.feather, arranged.clean_edges),

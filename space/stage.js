@@ -14,7 +14,8 @@ const stage = new Konva.Stage({container: canvas, width: 1, height: 1});
 const pictures = new Konva.Layer({x: MARGIN, y: MARGIN});
 const handles = new Konva.Layer();
 const background = new Konva.Image({preventDefault: false});  // a finger on it scrolls the page
-const object = new Konva.Image({draggable: true});
+const harmonized = new Konva.Image({listening: false});  // the whole result, while the object stays where it was pasted
+const object = new Konva.Image({name: 'object', draggable: true});
 const frame = new Konva.Transformer({
   nodes: [object],
   enabledAnchors: ['top-left', 'top-right', 'bottom-left', 'bottom-right'],
@@ -35,12 +36,14 @@ const frame = new Konva.Transformer({
   },
 });
 stage.add(pictures, handles);
-pictures.add(background, object);
+pictures.add(background, harmonized, object);
 handles.add(frame);
 
 let place = {x: 50, y: 50, size: 50, rotation: 0, flip: false};
 let shown = {};  // of cutout and background: image, width and height
 let width = 0, height = 0;  // of the background on the stage
+let softness = [0, false];  // feather and clean edges: what else the result depends on
+let result = null;  // its picture, and the arrangement that was pasted
 let busy = false;  // dragged, scaled or turned right now
 let quietAt = 0;  // until then, the sliders may still say an older place
 
@@ -67,7 +70,17 @@ function draw() {
     if (!busy) frame.rotateAnchorAngle(top < 0 ? 180 : 0);
     frame.forceUpdate();
   }
+  dress();
   stage.batchDraw();
+}
+
+// The result is shown where it was asked for, the plain paste everywhere else.
+function dress() {
+  const arrangement = [place.x, place.y, place.size, place.rotation, place.flip, ...softness];
+  const done = Boolean(result) && !busy && JSON.stringify(arrangement) === result.arrangement;
+  if (done) harmonized.setAttrs({image: result.image, width, height});
+  harmonized.visible(done);
+  object.opacity(done ? 0 : 1);  // it can still be grabbed
 }
 
 function fit() {
@@ -156,10 +169,35 @@ function letGo() {
 box.place = () => [now.x, now.y, now.size, now.rotation];
 
 // What the sliders say.
-box.follow = (x, y, size, rotation, flip) => {
+box.follow = (x, y, size, rotation, flip, ...others) => {
   place.flip = flip;
+  softness = others;
   if (busy) return;  // `letGo` draws
   if (performance.now() >= quietAt) now = place = {x, y, size, rotation, flip};
+  draw();
+};
+
+// The result, and the arrangement that it is of.
+let showing = 0;
+box.show = async (pair, arrangement) => {
+  const turn = ++showing;
+  result = null;
+  draw();
+  if (!pair?.[1]?.url || !arrangement) return;
+  const image = new Image();
+  image.src = pair[1].url;
+  try {
+    await image.decode();
+  } catch {
+    return;  // the plain paste stays
+  }
+  if (turn !== showing) return;
+  const small = document.createElement('canvas');  // photos of many megapixels would be slow to draw
+  const share = Math.min(1, 1800 / Math.max(image.naturalWidth, image.naturalHeight));
+  small.width = Math.max(1, share * image.naturalWidth);
+  small.height = Math.max(1, share * image.naturalHeight);
+  small.getContext('2d').drawImage(image, 0, 0, small.width, small.height);
+  result = {image: small, arrangement: JSON.stringify(arrangement)};
   draw();
 };
 
@@ -170,6 +208,7 @@ object.dragBoundFunc((at) => ({
 object.on('dragstart transformstart', () => {
   clearTimeout(pressed);
   busy = true;
+  dress();
 });
 object.on('dragmove transform', () => moved('input'));
 object.on('dragend transformend', letGo);

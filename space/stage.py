@@ -26,7 +26,8 @@ HELP = (
 )
 # Gradio passes what a JavaScript function returns to the outputs, and the values of the inputs to it.
 READ = "() => document.querySelector('#compose-stage .stage').place()"
-WRITE = "(...place) => document.querySelector('#compose-stage .stage')?.follow?.(...place)"
+WRITE = "(...arrangement) => document.querySelector('#compose-stage .stage')?.follow?.(...arrangement)"
+SHOW = "(...result) => document.querySelector('#compose-stage .stage')?.show?.(...result)"
 
 
 @dataclass(frozen=True)

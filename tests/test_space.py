@@ -412,7 +412,9 @@ def test_all_that_takes_time_shares_one_limit():
     previews = {name for name, limit in limits.items() if limit == "previews"}
     assert previews == {"click", "show", "show_point", "show_softer", "show_source"}
     assert {limits[name] for name in limits if name not in previews} == {"photos"}
-    assert {"harmonize", "compose", "run", "run_example", "take_composite", "take_pieces"} <= set(limits)
+    assert {"harmonize", "compose", "run", "run_example", "run_on_stage", "take_composite", "take_pieces"} <= set(
+        limits
+    )
 
 
 def test_a_photo_is_decoded_once_and_the_state_keeps_no_photo(folder, monkeypatch):

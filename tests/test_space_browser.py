@@ -4,6 +4,7 @@ The screenshots go to out/screenshots; those the README shows are copied from th
 """
 
 import shutil
+import threading
 import zipfile
 from pathlib import Path
 
@@ -212,6 +213,11 @@ def wait_for_run(page, runs, number):
     assert len(runs) == number
 
 
+def opacity(page):
+    """Of the object that is pasted plainly on the stage: 0 while the result is shown."""
+    return page.evaluate("Konva.stages.at(-1).findOne('.object').opacity()")
+
+
 def pasted_box(page, tmp_path):
     """Left, top, right and bottom of what the server pasted, in pixels of the background."""
     page.locator("#compose-download").click()
@@ -239,8 +245,10 @@ def test_drag_and_scale_with_the_mouse(page, pieces, runs, tmp_path):
     across, down = (x - 100 - left) / scale, (y + 60 - top) / scale
     assert slider(page, "x") == pytest.approx(across / WIDE * 100, abs=0.03)  # it follows at once
     assert runs == []
+    assert opacity(page) == 1
     page.mouse.up()
     wait_for_run(page, runs, 1)
+    assert opacity(page) == 0  # the result is shown on the stage too
     assert slider(page, "y") == pytest.approx(down / HIGH * 100, abs=0.03)
     half = 0.5 * HIGH / 2  # with the transparent border
     inset = half * 2 / 602
@@ -252,6 +260,7 @@ def test_drag_and_scale_with_the_mouse(page, pieces, runs, tmp_path):
     page.mouse.move(*corner)
     page.mouse.down()
     page.mouse.move(corner[0] - 10, corner[1] + 5)
+    assert opacity(page) == 1  # the plain paste
     page.mouse.move(corner[0] - 60, corner[1] - 60 * 302 / 602, steps=4)
     page.mouse.up()
     wait_for_run(page, runs, 2)
@@ -329,20 +338,55 @@ def test_keys_and_sliders_move_the_object(page, pieces, runs):
     wait_for_run(page, runs, 1)
     assert [slider(page, name) for name in ("x", "y", "size", "rotation")] == [51.9, 51, 51, 2]
     expect(page.locator("#compose-stage [role=status]")).to_contain_text("Across 51.9 %, down 51 %")
+    assert opacity(page) == 0
     screenshot(page, "stage_keys")
     for name, value in (("x", 30), ("rotation", -10)):
         page.locator(f"#compose-{name} input[type=number]").fill(str(value))
         page.locator(f"#compose-{name} input[type=number]").blur()
     page.locator("#compose-flip input").check()
     page.wait_for_timeout(1500)
-    node = "Konva.stages.at(-1).find('Image')[1]"
+    node = "Konva.stages.at(-1).findOne('.object')"
     shown = page.evaluate(f"[{node}.x() / {node}.getLayer().clipWidth(), {node}.rotation()]")
     assert shown == pytest.approx([0.3, 10], abs=1e-3)
     left = f"{node}.image().getContext('2d').getImageData(100, 100, 1, 1).data"
     assert page.evaluate(f"Array.from({left})") == [200, 90, 40, 255]  # mirrored
     assert len(runs) == 1
+    assert opacity(page) == 1  # that result is of another place
     found = Axe().run(page).response["violations"]
     assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+
+
+def test_the_last_place_wins_while_results_take_time(page, pieces, runs, monkeypatch, tmp_path):
+    errors = []
+    page.on("pageerror", lambda error: errors.append(error))
+    counted, go_on = compose_tab.predict, threading.Event()
+
+    def held(photo):
+        luts = counted(photo)
+        if len(runs) == 1:
+            go_on.wait(TIMEOUT / 1000)
+        return luts
+
+    monkeypatch.setattr(compose_tab, "predict", held)
+    open_stage(page, pieces)
+    on_stage(page)
+    page.locator("#compose-stage .stage").focus()
+    page.keyboard.press("ArrowLeft")
+    for _ in range(TIMEOUT // 100):
+        page.wait_for_timeout(100)
+        if runs:
+            break
+    for _ in range(3):  # let go three times while the first result is made
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_timeout(2000)
+    assert len(runs) == 1
+    go_on.set()
+    wait_for_run(page, runs, 2)
+    assert slider(page, "x") == 46
+    assert opacity(page) == 0
+    left, _, right, _ = pasted_box(page, tmp_path)
+    assert (left + right) / 2 == pytest.approx(0.46 * WIDE, abs=2)
+    assert errors == []
 
 
 def test_compose_by_click(page):
