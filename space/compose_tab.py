@@ -158,7 +158,7 @@ def build() -> None:
     gr.on([stage.input, stage.release], None, None, [x, y, size, rotation], js=READ, **private)
     feather.change(show, [small, size, feather], stage, **quick)
     gr.on([size.release, stage.release], show_softer, [small, size, feather], stage, **quick)
-    gr.on(
+    ran = gr.on(
         [button.click, stage.release],
         run_on_stage,
         [*pieces, strength, *arrangement],
@@ -166,6 +166,7 @@ def build() -> None:
         trigger_mode="always_last",
         **private,
     )
+    ran.success(None, [slider, pasted], None, js=SHOW, **private)  # `change` may come before the arrangement does
     strength.change(
         change_strength, [composed, *pieces, strength], [slider, told, files], trigger_mode="always_last", **private
     )

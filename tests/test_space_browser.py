@@ -213,9 +213,10 @@ def wait_for_run(page, runs, number):
     assert len(runs) == number
 
 
-def opacity(page):
-    """Of the object that is pasted plainly on the stage: 0 while the result is shown."""
-    return page.evaluate("Konva.stages.at(-1).findOne('.object').opacity()")
+def expect_result_on_stage(page, shown):
+    """Wait until the stage shows the result, or the plain paste."""
+    node = "Konva.stages.at(-1).findOne('.object')"
+    page.wait_for_function(f"{node}.opacity() === {0 if shown else 1}", timeout=TIMEOUT)
 
 
 def pasted_box(page, tmp_path):
@@ -245,10 +246,10 @@ def test_drag_and_scale_with_the_mouse(page, pieces, runs, tmp_path):
     across, down = (x - 100 - left) / scale, (y + 60 - top) / scale
     assert slider(page, "x") == pytest.approx(across / WIDE * 100, abs=0.03)  # it follows at once
     assert runs == []
-    assert opacity(page) == 1
+    expect_result_on_stage(page, False)
     page.mouse.up()
     wait_for_run(page, runs, 1)
-    assert opacity(page) == 0  # the result is shown on the stage too
+    expect_result_on_stage(page, True)
     assert slider(page, "y") == pytest.approx(down / HIGH * 100, abs=0.03)
     half = 0.5 * HIGH / 2  # with the transparent border
     inset = half * 2 / 602
@@ -260,7 +261,7 @@ def test_drag_and_scale_with_the_mouse(page, pieces, runs, tmp_path):
     page.mouse.move(*corner)
     page.mouse.down()
     page.mouse.move(corner[0] - 10, corner[1] + 5)
-    assert opacity(page) == 1  # the plain paste
+    expect_result_on_stage(page, False)
     page.mouse.move(corner[0] - 60, corner[1] - 60 * 302 / 602, steps=4)
     page.mouse.up()
     wait_for_run(page, runs, 2)
@@ -338,7 +339,7 @@ def test_keys_and_sliders_move_the_object(page, pieces, runs):
     wait_for_run(page, runs, 1)
     assert [slider(page, name) for name in ("x", "y", "size", "rotation")] == [51.9, 51, 51, 2]
     expect(page.locator("#compose-stage [role=status]")).to_contain_text("Across 51.9 %, down 51 %")
-    assert opacity(page) == 0
+    expect_result_on_stage(page, True)
     screenshot(page, "stage_keys")
     for name, value in (("x", 30), ("rotation", -10)):
         page.locator(f"#compose-{name} input[type=number]").fill(str(value))
@@ -351,7 +352,7 @@ def test_keys_and_sliders_move_the_object(page, pieces, runs):
     left = f"{node}.image().getContext('2d').getImageData(100, 100, 1, 1).data"
     assert page.evaluate(f"Array.from({left})") == [200, 90, 40, 255]  # mirrored
     assert len(runs) == 1
-    assert opacity(page) == 1  # that result is of another place
+    expect_result_on_stage(page, False)  # the result is of another place
     found = Axe().run(page).response["violations"]
     assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
 
@@ -383,7 +384,7 @@ def test_the_last_place_wins_while_results_take_time(page, pieces, runs, monkeyp
     go_on.set()
     wait_for_run(page, runs, 2)
     assert slider(page, "x") == 46
-    assert opacity(page) == 0
+    expect_result_on_stage(page, True)
     left, _, right, _ = pasted_box(page, tmp_path)
     assert (left + right) / 2 == pytest.approx(0.46 * WIDE, abs=2)
     assert errors == []
@@ -436,6 +437,8 @@ def test_examples_run_at_once(page):
         tab(page, name)
         page.locator("tr.tr-body, .gallery-item, .gallery button").locator("visible=true").first.click()
         expect(page.locator(sign).first).to_be_visible(timeout=TIMEOUT)
+        if name == "Compose":
+            expect_result_on_stage(page, True)
     screenshot(page, "inside")
 
 
