@@ -288,6 +288,16 @@ def compose(
     mask: Annotated[
         Path | None, typer.Option(help="The mask of what to paste, if it has no alpha channel.", show_default=False)
     ] = None,
+    cut_out: Annotated[
+        bool,
+        typer.Option(
+            "--cut-out", help="Find the object in the photo to paste with rembg (an extra: aict_hf\\[cutout])."
+        ),
+    ] = False,
+    cut_out_model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The model of rembg to find it with.", show_default="isnet-general-use"),
+    ] = None,
     position: Annotated[
         str | None,
         typer.Option(metavar="X,Y", help="Where its centre goes, in pixels.", show_default="the photo's centre"),
@@ -299,7 +309,12 @@ def compose(
     ] = ComposeOptions.flip,
     feather: Annotated[float, typer.Option(min=0, help="Width of a soft edge, in pixels.")] = ComposeOptions.feather,
     decontaminate: Annotated[
-        bool, typer.Option("--decontaminate", help="Take its old background out of translucent edges.")
+        bool | None,
+        typer.Option(
+            "--decontaminate/--no-decontaminate",
+            help="Take its old background out of translucent edges.",
+            show_default="with --cut-out",
+        ),
     ] = ComposeOptions.decontaminate,
     strength: StrengthOption = ComposeOptions.strength,
     naive: NaiveOption = False,
@@ -312,10 +327,15 @@ def compose(
     verbose: VerboseOption = False,
 ) -> None:
     """Paste a cut-out into a photo, harmonized. Parts that hang over the border are cut off."""
+    from .compose.cutout import CUT_OUT_MODEL
     from .harmonize.compose_files import compose_files
 
     if output is None:
         raise InputError("--output is missing; say where to write with -o")
+    if cut_out and mask is not None:
+        raise InputError("--cut-out finds the mask that --mask gives; leave out one of them")
+    if cut_out_model is not None and not cut_out:
+        raise InputError("--cut-out-model goes with --cut-out")
     options = ComposeOptions(
         position=_numbers(position, "--position", float) if position is not None else None,
         scale=scale,
@@ -328,7 +348,18 @@ def compose(
     )
     harmonizer = None if naive else _harmonizer(model, device, verbose)
     try:
-        compose_files(cutout, mask, background, output, harmonizer, options, mask_output=mask_out, warn=_warn)
+        compose_files(
+            cutout,
+            mask,
+            background,
+            output,
+            harmonizer,
+            options,
+            cut_out=cut_out_model or CUT_OUT_MODEL if cut_out else None,
+            mask_output=mask_out,
+            warn=_warn,
+            say=_say,
+        )
     except NothingPastedError as error:
         width, height = error.size
         outside = f"nothing of it lies in the photo of {width} x {height} pixels; move it with --position"

@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from harmonizer import Opened, open_with_mask, predict, recolored, recolored_again
+from harmonizer import Opened, open_with_mask, predict, recolored, recolored_again, unpacked
+from object_finder import INSTALLED, Found, find, in_editor, mask_editor, painted_mask
 from PIL import Image
 from stage import LEAST_SIZE, MOST_SIZE, READ, SHOW, WRITE, Small, stage_component, stage_value
 from uploads import (
@@ -30,7 +31,7 @@ from aict_hf.files.images import ImageFile, write_image
 from aict_hf.harmonize.files import given_mask_surprises, turn_surprises
 from aict_hf.harmonize.photo_luts import LUTMaps
 from aict_hf.model.foreground_mask import TURNED, mask_surprises
-from aict_hf.model.image_arrays import photo_arrays
+from aict_hf.model.image_arrays import mask_array, opacity_array, photo_arrays
 from aict_hf.model.levels import to_eight_bits
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -96,6 +97,9 @@ def build() -> None:
         with gr.Column(scale=2, min_width=320):
             cutout = photo_upload(label="Cut-out", elem_id="compose-cutout")
             mask = photo_upload(label="Mask of the cut-out", elem_id="compose-mask")
+            cutting = gr.Button("Cut it out", visible=INSTALLED, elem_id="compose-cut")
+            painting = mask_editor("Correct the mask with brush and eraser", "compose-painting")
+            found = gr.State(time_to_live=LIFETIME)  # the mask that the editor showed before it was corrected
             background = photo_upload(label="Background", elem_id="compose-background")
         with gr.Column(scale=3, min_width=320):
             stage = stage_component()
@@ -150,6 +154,21 @@ def build() -> None:
         piece.input(None, None, [slider, told, files], js="() => [null, '', null]", **private)
         taken = piece.input(take_pieces, pieces, small, trigger_mode="always_last", **private)
         taken.success(show, [small, size, feather], stage, **quick)
+    cut = cutting.click(cut_out, cutout, [mask, painting, found, clean_edges], trigger_mode="once", **private)
+    # Not in the same event, because an editor that appears during its own event keeps the sign that it is loading.
+    cut.success(lambda: gr.ImageEditor(visible=True), None, painting, **private)
+    correcting: dict[str, Any] = {
+        "fn": correct,
+        "inputs": [cutout, found, painting, mask],
+        "outputs": [mask, slider, told, files],
+        **private,
+    }
+    corrected = painting.input(**correcting, trigger_mode="always_last")
+    renewed = cutout.input(forget, found, [mask, painting, found], **private)
+    cut.success(None, None, [slider, told, files], js="() => [null, '', null]", **private)
+    for event in (cut, corrected, renewed):
+        event.success(take_pieces, pieces, small, **private).success(show, [small, size, feather], stage, **quick)
+    mask.input(lambda: (gr.ImageEditor(visible=False), None), None, [painting, found], **private)
     for control in arrangement:
         control.change(None, arrangement, None, js=WRITE, **private)
     stage.follow(None, arrangement, None, js=WRITE, **private)
@@ -158,8 +177,9 @@ def build() -> None:
     gr.on([stage.input, stage.release], None, None, [x, y, size, rotation], js=READ, **private)
     feather.change(show, [small, size, feather], stage, **quick)
     gr.on([size.release, stage.release], show_softer, [small, size, feather], stage, **quick)
-    ran = gr.on(
-        [button.click, stage.release],
+    # A stroke of the moment before counts too.
+    ready = gr.on([button.click, stage.release], **correcting, trigger_mode="always_last")
+    ran = ready.success(
         run_on_stage,
         [*pieces, strength, *arrangement],
         [*results, pasted],
@@ -177,6 +197,38 @@ def build() -> None:
 def take_pieces(cutout: str | None, mask: str | None, background: str | None) -> tuple:
     """Small copies of the uploads so far, to arrange them quickly."""
     return small_pieces(Pieces(cutout, mask, background))
+
+
+@visitors_errors
+def cut_out(cutout: str | None) -> tuple:
+    """The object that rembg finds: its mask, the editor to correct it, the state, and clean edges."""
+    photo = read_photo(cutout, "cut-out")
+    if opacity_array(photo.pixels) is not None:
+        raise ValueError("The cut-out is transparent in places already: paste it as it is.")
+    found = find(str(cutout), photo)
+    return _mask_file(Image.fromarray(unpacked(found.mask))), in_editor(photo, found), found, True
+
+
+@visitors_errors
+def correct(cutout: str | None, found: Found | None, painting: dict | None, mask: str | None) -> tuple:
+    """The found mask as the editor shows it, and no result. Nothing changes if it is the mask of before."""
+    if found is None or found.photo != cutout:
+        return (gr.skip(),) * 4
+    corrected = painted_mask(painting, unpacked(found.mask).shape[::-1], found)
+    if mask is not None and np.array_equal(np.asarray(corrected), mask_array(read_photo(mask, MASK).pixels)[0]):
+        return (gr.skip(),) * 4  # the editor tells of its own loading too
+    return _mask_file(corrected), None, "", gr.File(visible=False)
+
+
+def forget(found: Found | None) -> tuple:
+    """Remove the found mask of an earlier cut-out."""
+    return (gr.skip(), gr.skip(), None) if found is None else (None, gr.ImageEditor(visible=False), None)
+
+
+def _mask_file(mask: Image.Image) -> str:
+    path = new_file("found_mask.png")
+    write_image(path, ImageFile(mask))
+    return str(path)
 
 
 @visitors_errors

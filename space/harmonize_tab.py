@@ -17,6 +17,7 @@ from harmonizer import (
     recolored_again,
     unpacked,
 )
+from object_finder import INSTALLED, PAINT, Found, find, in_editor, mask_editor, painted_mask
 from PIL import Image
 from uploads import (
     LIFETIME,
@@ -36,7 +37,7 @@ from aict_hf.harmonize.photo_luts import LUTMaps
 
 EXAMPLES = Path(__file__).parent / "examples"
 UPLOADED, PAINTED, ALPHA = "Upload a mask", "Paint it", "The photo's transparency"
-TINT = np.array([255, 59, 48], np.float32)  # colour of the foreground in the overlay, and of the brush
+TINT = np.array(PAINT, np.float32)  # colour of the foreground in the overlay
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Looked:
 def build() -> None:
     """Lay out the tab and connect it."""
     looked = gr.State(time_to_live=LIFETIME)
+    found = gr.State(time_to_live=LIFETIME)  # the mask that the editor showed before it was corrected
     gr.Markdown("Upload a photo with something pasted into it and say what was pasted. Drag the handle to compare.")
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -66,17 +68,8 @@ def build() -> None:
             source = gr.Radio([UPLOADED, PAINTED, ALPHA], value=UPLOADED, label="What was pasted?")
             with gr.Column() as mask_column:
                 mask = photo_upload(label="Foreground mask (object white)", elem_id="harmonize-mask")
-            painting = gr.ImageEditor(
-                label="Paint the object",
-                type="pil",
-                sources=(),
-                transforms=(),
-                layers=False,
-                brush=gr.Brush(colors=["#ff3b30"], color_mode="fixed", default_size=40),
-                format="png",
-                visible=False,
-                elem_id="harmonize-painting",
-            )
+            painting = mask_editor("Paint the object", "harmonize-painting")
+            finding = gr.Button("Find the object", visible=INSTALLED, elem_id="harmonize-find")
             invert = gr.Checkbox(label="Invert the mask: fit the background to the object instead")
             button = gr.Button("Harmonize", variant="primary", elem_id="harmonize-run")
         with gr.Column(scale=3, min_width=320):
@@ -103,7 +96,7 @@ def build() -> None:
         ],
         inputs=[photo, mask],
         fn=run_example,
-        outputs=[*results, source, painting],
+        outputs=[*results, source, painting, found],
         run_on_click=True,
         cache_examples=False,
         label="Examples: one click harmonizes",
@@ -113,9 +106,10 @@ def build() -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
     # In the browser, because the server's answer might come after the result of an early press of the button.
     photo.input(None, None, [slider, told, overlay, saved], js="() => [null, '', null, null]", **private)
-    photo.input(take_composite, photo, [source, painting], trigger_mode="always_last", **private)
+    photo.input(take_composite, photo, [source, painting, found], trigger_mode="always_last", **private)
     source.change(show_source, source, [mask_column, painting], concurrency_id=PREVIEWS, **private)
-    button.click(run, [photo, source, mask, painting, invert, strength], results, **private)
+    finding.click(find_object, photo, [source, painting, found], trigger_mode="once", **private)
+    button.click(run, [photo, source, mask, painting, invert, strength, found], results, **private)
     strength.change(
         change_strength, [looked, photo, strength], [slider, told, saved], trigger_mode="always_last", **private
     )
@@ -128,10 +122,18 @@ def build() -> None:
 def take_composite(file: str | None) -> tuple:
     """A new photo: its alpha channel becomes the mask's source if it has one; a small copy is made to paint on."""
     if file is None:
-        return gr.skip(), None
+        return gr.skip(), None, None
     small = preview(read_photo(file, "composite"))
     has_alpha = small.mode == "RGBA" and np.asarray(small)[..., 3].min() < 255
-    return ALPHA if has_alpha else gr.skip(), small.convert("RGB")
+    return ALPHA if has_alpha else gr.skip(), small.convert("RGB"), None
+
+
+@visitors_errors
+def find_object(file: str | None) -> tuple:
+    """The object that rembg finds, in the editor to be corrected. It may be another one than what was pasted."""
+    photo = read_photo(file, "composite")
+    found = find(str(file), photo)
+    return PAINTED, in_editor(photo, found), found
 
 
 def show_source(source: str) -> tuple:
@@ -141,12 +143,19 @@ def show_source(source: str) -> tuple:
 
 @visitors_errors
 def run(
-    photo_file: str | None, source: str, mask_file: str | None, painting: dict | None, invert: bool, strength: float
+    photo_file: str | None,
+    source: str,
+    mask_file: str | None,
+    painting: dict | None,
+    invert: bool,
+    strength: float,
+    found: Found | None = None,
 ) -> tuple:
     """Harmonize the photo: the slider, the state, the text, the overlay, and no download yet."""
     if source == PAINTED:
         photo = read_photo(photo_file, "composite")
-        opened = open_with_mask(photo, painted_mask(painting, photo.size), invert=invert)
+        found = found if found is not None and found.photo == photo_file else None
+        opened = open_with_mask(photo, painted_mask(painting, photo.size, found), invert=invert)
     else:
         if source == UPLOADED and photo_file:
             uploaded(mask_file, "mask")  # otherwise the alpha channel would be taken
@@ -176,7 +185,7 @@ def run(
 def run_example(photo_file: str, mask_file: str) -> tuple:
     """An example's result, and the example to paint on."""
     results = run(photo_file, UPLOADED, mask_file, None, False, 100)
-    return (*results, UPLOADED, preview(read_photo(photo_file, "composite")))
+    return (*results, UPLOADED, preview(read_photo(photo_file, "composite")), None)
 
 
 @visitors_errors
@@ -203,19 +212,6 @@ def save(looked: Looked | None, photo_file: str | None, strength: float, format:
     path, lost = save_result(result, f"{Path(looked.photo).stem}_harmonized", format)
     warn(path.name, lost)
     return gr.DownloadButton(f"Save {path.name} ({path.stat().st_size / 2**20:.1f} MB)", str(path), visible=True)
-
-
-def painted_mask(painting: dict | None, size: tuple[int, int]) -> Image.Image:
-    """The painted mask, scaled from the preview to the photo's width and height.
-
-    Raises:
-        ValueError: if nothing is painted.
-    """
-    layers = (painting or {}).get("layers") or []
-    alphas = [np.asarray(layer.convert("RGBA"))[..., 3] for layer in layers]
-    if not alphas or not np.max(alphas):
-        raise ValueError("Nothing is painted yet: paint over the pasted object, or upload its mask.")
-    return Image.fromarray(np.max(alphas, axis=0)).resize(size, Image.Resampling.BILINEAR)
 
 
 def mask_overlay(photo: ImageFile, mask: np.ndarray) -> Image.Image:

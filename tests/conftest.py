@@ -170,6 +170,45 @@ def make_photo(height: int = 40, width: int = 56, seed: int = 0) -> tuple[np.nda
 HUB_COMMIT = "0123456789abcdef" * 2 + "01234567"
 
 
+def write_bright_model(path: Path, *, weight: float = 1.0, channels: int = 3) -> None:
+    """Write a network with the shapes of rembg's u2net that takes the brightest pixels for the object.
+
+    It gives the mean of the channels times `weight`: (1, 3, 320, 320) to (1, 1, 320, 320).
+    """
+    import onnx
+
+    node = onnx.helper.make_node
+    names = {
+        name: onnx.helper.make_tensor_value_info(name, 1, (1, n, 320, 320))
+        for name, n in (("in", channels), ("out", 1))
+    }
+    axes = onnx.helper.make_tensor("axes", onnx.TensorProto.INT64, (1,), (1,))
+    factor = onnx.helper.make_tensor("weight", onnx.TensorProto.FLOAT, (), (weight,))
+    nodes = [node("ReduceMean", ["in", "axes"], ["mean"]), node("Mul", ["mean", "weight"], ["out"])]
+    graph = onnx.helper.make_graph(nodes, "bright", [names["in"]], [names["out"]], [axes, factor])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+
+
+@pytest.fixture
+def rembg_home(tmp_path, monkeypatch) -> Path:
+    """The folder of rembg's models, with `write_bright_model` under the name of u2net."""
+    pytest.importorskip("rembg")
+    home = tmp_path / "rembg_models"
+    monkeypatch.setenv("U2NET_HOME", str(home))
+    monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # for earlier versions, which check all files that they find
+    write_bright_model(home / "u2net.onnx")
+    return home
+
+
+def photo_of_a_ball(height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """A bright ball with a soft edge on a dark ground, and its opacity in [0, 1]."""
+    rows, columns = np.mgrid[:height, :width]
+    opacity = np.clip((16 - np.hypot(rows - 20, columns - 30)) / 6, 0, 1)[..., None]
+    return (opacity * 230 + (1 - opacity) * 20).repeat(3, axis=2).round().astype(np.uint8), opacity[..., 0]
+
+
 def put_in_cache(exported: Path, cache: Path) -> None:
     """Lay out a model folder as the Hub's cache holds it, as `org/aict`."""
     repository = cache / "models--org--aict"

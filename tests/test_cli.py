@@ -10,10 +10,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo, save_small_checkpoint, write_coco_dataset, write_cutouts
+from conftest import make_photo, photo_of_a_ball, save_small_checkpoint, write_coco_dataset, write_cutouts
 from PIL import Image
 
 from aict_hf import AICTModel, cli, pretrained
+from aict_hf.compose.cutout import CUT_OUT_MODEL
 from aict_hf.compose.paste import paste
 from aict_hf.harmonize import runtime
 from aict_hf.published import PublishedNetwork
@@ -367,6 +368,53 @@ def test_compose_refuses_bad_input_in_one_line(files, run, arguments, words):
     assert code == 1
     assert words in err
     assert not (files / "out.png").exists()
+
+
+@BOTH_RUNTIMES
+def test_compose_cuts_out_and_harmonizes(files, run, rembg_home):
+    Image.fromarray(photo_of_a_ball()[0]).save("ball.png")
+    cut = ("compose", "ball.png", "photo.png", "--cut-out", "--cut-out-model", "u2net")
+    code, said, _ = run(*cut, "-o", "naive.png", "--naive", "--mask-out", "where.png")
+    assert code == 0
+    assert said.startswith("aict: ball.png: u2net cut out ")
+    assert said.endswith("its soft edges are decontaminated\n")
+    assert run(*cut, "-o", "out.png")[0] == 0
+    assert run("harmonize", "naive.png", "where.png", "-o", "expected.png")[0] == 0
+    assert np.array_equal(pixels("out.png"), pixels("expected.png"))
+    assert not np.array_equal(pixels("out.png"), pixels("naive.png"))
+    code, said, _ = run(*cut, "-o", "edges.png", "--naive", "--no-decontaminate")
+    assert said.endswith("its soft edges keep their colours\n")
+    assert not np.array_equal(pixels("edges.png"), pixels("naive.png"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["photo.png", "--cut-out", "--mask", "mask.png"], "--cut-out finds the mask that --mask gives"),
+        (["photo.png", "--cut-out-model", "u2net"], "--cut-out-model goes with --cut-out"),
+        (["cutout.png", "--cut-out"], "cutout.png: is transparent in places already"),
+        (["photo.png", "--cut-out", "--cut-out-model", "sam"], "sam: needs points or boxes of the object"),
+        (["photo.png", "--cut-out"], "isnet-general-use.onnx is not in "),
+    ],
+)
+def test_cutting_out_refuses_bad_input_in_one_line(files, run, rembg_home, monkeypatch, arguments, words):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody is there
+    code, err, _ = run("compose", *arguments, "photo.png", "-o", "out.png", "--naive")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert words in err
+    assert not (files / "out.png").exists()
+
+
+def test_rembg_is_imported_for_cutting_out_alone(files, run):
+    loaded = {name for name in sys.modules if name.split(".")[0] == "rembg"}
+    assert run("compose", "cutout.png", "photo.png", "-o", "out.png", "--naive")[0] == 0
+    assert {name for name in sys.modules if name.split(".")[0] == "rembg"} == loaded
+
+
+def test_the_help_names_the_model_that_cuts_out(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert CUT_OUT_MODEL in run("compose", "--help")[2]
 
 
 def test_augment_writes_a_dataset_and_goes_on(files, run):

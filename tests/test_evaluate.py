@@ -9,6 +9,8 @@ import pytest
 from conftest import make_photo, write_pool
 from PIL import Image
 
+from aict_hf.export.model_card import read_results
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -33,7 +35,7 @@ def test_every_flag_has_a_help_text():
     spec.loader.exec_module(module)
     del sys.modules["evaluate"]
     flags = module.parser._actions
-    assert len(flags) == 10
+    assert len(flags) == 13
     assert [flag.dest for flag in flags if not flag.help] == []
     assert "Writes `per_image.csv`" in module.parser.format_help()
 
@@ -60,25 +62,96 @@ def test_synthetic_composites_are_measured_beside_baselines(evaluate, pool, mode
     assert results["summary"]["composite"]["of_composite"] == 1
     assert results["summary"]["mine"]["no_harm"] > 0
     assert "## By foreground ratio" in (out / "tables.md").read_text()
+    (out / "results").mkdir()
+    (out / "results.json").rename(out / "results" / "results.json")
+    [of_card] = read_results(out / "results")
+    assert of_card["checkpoint"] == "mine"
+    low, high = results["intervals"]["mine"]["all"]["fmse"]
+    assert low <= results["summary"]["mine"]["fmse"] <= high
     with Image.open(out / "grid.jpg") as grid:
         assert grid.height == 3 * 164
 
 
-def test_iharmony4_is_measured_at_the_papers_resolution(evaluate, tmp_path):
-    root = tmp_path / "HCOCO"
-    for folder in ("composite_images", "masks", "real_images"):
-        (root / folder).mkdir(parents=True)
-    photo, mask = make_photo()
-    Image.fromarray(255 - photo).save(root / "composite_images" / "c1_2_3.png")
-    Image.fromarray(mask).save(root / "masks" / "c1_2.png")
-    Image.fromarray(photo).save(root / "real_images" / "c1.png")
-    (root / "HCOCO_test.txt").write_text("c1_2_3.png\n")
+def write_iharmony4(folder):
+    """Two subsets: HCOCO has composites of photos 1 (two), 2 and 3, HFlickr has one; 40 x 56 pixels."""
+    for subset, names in (("HCOCO", ["c1_2_1", "c1_2_2", "c2_1_1", "c3_1_1"]), ("HFlickr", ["f1_1_1"])):
+        for part in ("composite_images", "masks", "real_images"):
+            (folder / subset / part).mkdir(parents=True)
+        for seed, name in enumerate(names):
+            photo, mask = make_photo(seed=int(name[1]))
+            composite = photo // 2 + np.uint8(10 * seed)
+            Image.fromarray(composite).save(folder / subset / "composite_images" / f"{name}.png")
+            Image.fromarray(mask).save(folder / subset / "masks" / f"{name[:4]}.png")
+            Image.fromarray(photo).save(folder / subset / "real_images" / f"{name[:2]}.png")
+        (folder / subset / f"{subset}_test.txt").write_text("".join(f"{name}.png\n" for name in names))
+    return folder
+
+
+def write_results(data, folder, ending, size=None):
+    """Results whose error is half the composite's, all in one folder, each beside a copy of its real photo."""
+    folder.mkdir(parents=True)
+    for path in data.glob("*/composite_images/*.png"):
+        with (
+            Image.open(path) as composite,
+            Image.open(path.parents[1] / "real_images" / f"{path.stem[:2]}.png") as real,
+        ):
+            result = Image.blend(composite, real, 0.5)
+            result.resize(size or result.size).save(folder / f"{path.stem}{ending}.png")
+            real.save(folder / f"{path.stem}_real.png")
+    return folder
+
+
+def test_iharmony4_is_measured_at_the_papers_resolution_beside_the_results_of_others(evaluate, tmp_path):
+    data = write_iharmony4(tmp_path / "iHarmony4")
+    theirs = write_results(data, tmp_path / "theirs", "_harmonized")
+    small = write_results(data, tmp_path / "small", "", size=(256, 256))
+    (small / "c3_1_1.png").write_bytes(b"broken")
     out = tmp_path / "out"
-    result = evaluate("--dataset", "iharmony4", "--data_dir", tmp_path, "--resolution", "256", "--output_dir", out)
+    arguments = ("--dataset", "iharmony4", "--data_dir", data, "--resolution", "256", "--output_dir", out)
+    result = evaluate("--results", theirs, small, "--resize", *arguments)
     assert result.returncode == 0, result.stderr
-    [row] = [row for row in read_rows(out) if row["method"] == "composite"]
-    assert (row["height"], row["width"], row["subset"]) == ("256", "256", "HCOCO")
-    assert float(row["fmse"]) > 1000
+    rows = read_rows(out)
+    assert [row["image"] for row in rows[::5]] == ["c1_2_1.png", "c1_2_2.png", "c2_1_1.png", "f1_1_1.png"]
+    composite, *_, first, second = rows[:5]
+    assert [row["method"] for row in (composite, first, second)] == ["composite", "theirs", "small"]
+    assert (composite["height"], composite["width"], composite["subset"]) == ("256", "256", "HCOCO")
+    assert (composite["photo"], composite["mask"]) == ("HCOCO/c1.png", "c1_2.png")
+    assert float(composite["fmse"]) > 1000
+    for row in (first, second):
+        assert float(row["fmse"]) == pytest.approx(float(composite["fmse"]) / 4, rel=0.05)
+    assert "4 images, 1 skipped, " in result.stdout
+    assert "4 results of theirs scaled; in brackets 95% intervals" in result.stdout
+    assert f"skipped: {small}/c3_1_1.png: is not an image" in result.stderr
+    assert f"{theirs}: 5 other images are not measured, c1_2_1_real.png," in result.stderr
+
+    results = json.loads((out / "results.json").read_text())
+    assert results["scaled_results"] == {"theirs": 4}
+    intervals = results["intervals"]["theirs"]
+    assert {group: cells["photos"] for group, cells in intervals.items()} == {"HCOCO": 2, "HFlickr": 1, "all": 3}
+    low, high = intervals["all"]["fmse"]
+    assert low < np.mean([float(row["fmse"]) for row in rows if row["method"] == "theirs"]) < high
+    assert intervals["HFlickr"]["ssim"] is None  # one photo
+    mean = results["subsets"]["theirs"]["HCOCO"]["fmse"]
+    low, high = intervals["HCOCO"]["fmse"]
+    assert f" {mean:.2f} [{low:.2f}, {high:.2f}] " in (out / "tables.md").read_text()
+
+
+def test_results_of_another_size_are_refused_before_anything_is_measured(evaluate, tmp_path):
+    data = write_iharmony4(tmp_path / "iHarmony4")
+    small = write_results(data, tmp_path / "small", "_pred", size=(32, 32))
+    arguments = ("--dataset", "iharmony4", "--data_dir", data, "--output_dir", tmp_path / "out")
+    result = evaluate("--results", small, "--results_ending", "_pred", *arguments)
+    [line] = result.stderr.splitlines()
+    assert line.startswith("evaluate.py: 5 of 5 results have another size than the photos they are compared with: ")
+    assert "c1_2_1_pred.png is 32 x 32, expected 56 x 40;" in line
+    assert line.endswith("give --resize to scale them")
+    assert not (tmp_path / "out").exists()
+
+
+def test_synthetic_composites_have_no_results_of_others(evaluate, pool, tmp_path):
+    arguments = ("--dataset", "synthetic", "--data_dir", pool, "--output_dir", tmp_path / "out")
+    result = evaluate("--results", tmp_path, *arguments)
+    assert result.stderr.startswith("evaluate.py: --results: the synthetic composites are in no files")
 
 
 def test_what_cannot_be_measured_is_skipped_and_named(evaluate, pool, tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo
+from conftest import make_photo, photo_of_a_ball
 from PIL import Image, ImageCms, PngImagePlugin
 
 gr = pytest.importorskip("gradio")
@@ -30,6 +30,7 @@ import deploy  # noqa: E402
 import harmonize_tab  # noqa: E402
 import harmonizer  # noqa: E402
 import inside_tab  # noqa: E402
+import object_finder  # noqa: E402
 import uploads  # noqa: E402
 import video_tab  # noqa: E402
 from gradio_client import Client, handle_file  # noqa: E402
@@ -292,8 +293,8 @@ def test_masks_come_from_the_brush_and_from_alpha(folder):
     cut_out = Image.open(photo)
     cut_out.putalpha(Image.open(mask))
     cut_out.save(folder / "cutout.png")
-    source, shown = harmonize_tab.take_composite(str(folder / "cutout.png"))
-    assert source == harmonize_tab.ALPHA
+    source, shown, found = harmonize_tab.take_composite(str(folder / "cutout.png"))
+    assert (source, found) == (harmonize_tab.ALPHA, None)
     assert shown.size == (64, 48)
     with pytest.warns(UserWarning, match=r"The composite: nothing visible lies outside the foreground"):
         looked = harmonize_tab.run(str(folder / "cutout.png"), source, None, None, False, 100)[1]
@@ -404,6 +405,104 @@ def test_colours_are_pasted_as_they_look(folder):
         composite, *_ = compose_tab.paste_pieces(pieces, compose_tab.Arrangement())
         assert composite.pixels.getpixel((40, 30)) == pytest.approx(color, abs=2)
         assert composite.icc_profile == profile
+
+
+@pytest.fixture
+def ball(folder, rembg_home, monkeypatch):
+    """An upload of a bright ball that is larger than its preview, and the mask that rembg finds."""
+    monkeypatch.setenv("AICT_CUT_OUT_MODEL", "u2net")
+    monkeypatch.setattr(uploads, "PREVIEW_SIDE", 32)
+    monkeypatch.setattr(uploads.preview, "__defaults__", (32,))
+    object_finder._session.cache_clear()
+    Image.fromarray(photo_of_a_ball()[0]).save(folder / "ball.png")
+    yield (
+        str(folder / "ball.png"),
+        harmonizer.unpacked(object_finder.find("", uploads.read_photo(folder / "ball.png")).mask),
+    )
+    object_finder._session.cache_clear()
+
+
+def corrected(painting):
+    """The value of an editor after a stroke of the brush in one corner, and of the eraser in the middle of the ball."""
+    [layer] = painting["layers"]
+    pixels = np.array(layer)
+    assert pixels.shape == (24, 32, 4)
+    pixels[20:, 28:] = (255, 59, 48, 255)
+    pixels[9:12, 14:17] = 0
+    return {**painting, "layers": [Image.fromarray(pixels)]}
+
+
+def test_the_found_object_is_harmonized_as_it_is_or_corrected(ball):
+    photo, wanted = ball
+    source, painting, found = harmonize_tab.find_object(photo)
+    assert source == harmonize_tab.PAINTED
+    looked = harmonize_tab.run(photo, source, None, painting, False, 100, found)[1]
+    assert np.array_equal(harmonizer.unpacked(looked.mask), wanted)
+    looked = harmonize_tab.run(photo, source, None, corrected(painting), False, 100, found)[1]
+    mask = harmonizer.unpacked(looked.mask)
+    assert (mask[42:, 58:] == 255).all()
+    assert (mask[19:23, 29:33] == 0).all()
+    untouched = np.ones_like(mask, bool)
+    untouched[36:, 52:] = untouched[14:28, 24:38] = False
+    assert np.array_equal(mask[untouched], wanted[untouched])
+    elsewhere = harmonize_tab.run(photo, source, None, painting, False, 100, object_finder.Found("other", b""))[1]
+    assert not np.array_equal(harmonizer.unpacked(elsewhere.mask), wanted)  # the editor's small mask
+
+
+def test_a_cut_out_object_is_pasted_as_found_or_corrected(ball, folder):
+    photo, wanted = ball
+    background, _ = save(folder, "background.png", size=(60, 90), seed=3)
+    mask, painting, found, clean_edges = compose_tab.cut_out(photo)
+    assert clean_edges
+    assert np.array_equal(Image.open(mask), wanted)
+    assert compose_tab.correct(photo, found, painting, mask) == (gr.skip(),) * 4
+    assert compose_tab.correct("another", found, painting, mask) == (gr.skip(),) * 4
+    better, slider, told, _ = compose_tab.correct(photo, found, corrected(painting), mask)
+    assert (slider, told) == (None, "")
+    assert np.asarray(Image.open(better))[44, 60] == 255
+    assert np.array_equal(Image.open(compose_tab.correct(photo, found, painting, better)[0]), wanted)  # undone
+    arrangement = (50, 50, 50, 0, False, 0, clean_edges)
+    _, composed, *_ = compose_tab.run(photo, mask, background, 100, *arrangement)
+    assert composed.pieces == compose_tab.Pieces(photo, mask, background)
+    assert compose_tab.forget(found)[0] is None
+    assert compose_tab.forget(None)[0] == gr.skip()
+
+
+def test_what_is_not_found_is_said(ball, folder, monkeypatch):
+    Image.new("RGB", (20, 20), "gray").save(folder / "flat.png")
+    photo, mask = save(folder)
+    cut_out = Image.open(photo)
+    cut_out.putalpha(Image.open(mask))
+    cut_out.save(folder / "cutout.png")
+    for handler, name, words in (
+        (harmonize_tab.find_object, "flat.png", "u2net found no object"),
+        (compose_tab.cut_out, "flat.png", "u2net found no object"),
+        (compose_tab.cut_out, "cutout.png", "The cut-out is transparent in places already"),
+    ):
+        with pytest.raises(gr.Error, match=words):
+            handler(str(folder / name))
+    with pytest.raises(gr.Error, match="There is no cut-out yet"):
+        compose_tab.cut_out(None)
+
+
+def test_without_a_model_visitors_read_no_folders(ball, folder, monkeypatch):
+    object_finder._session.cache_clear()
+    monkeypatch.delenv("AICT_CUT_OUT_MODEL")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody is there
+    with pytest.raises(gr.Error, match=r"isnet-general-use.onnx is not in .* cannot be downloaded") as caught:
+        compose_tab.cut_out(ball[0])
+    assert str(folder.parent) not in str(caught.value)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_buttons_that_need_rembg_are_hidden_without_it(monkeypatch, installed):
+    for tab in (compose_tab, harmonize_tab):
+        monkeypatch.setattr(tab, "INSTALLED", installed)
+        with gr.Blocks() as page:
+            tab.build()
+        buttons = {block.elem_id: block.visible for block in page.blocks.values() if isinstance(block, gr.Button)}
+        [visible] = [buttons[name] for name in ("compose-cut", "harmonize-find") if name in buttons]
+        assert visible == installed
 
 
 def test_all_that_takes_time_shares_one_limit():

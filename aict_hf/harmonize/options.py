@@ -89,7 +89,8 @@ class ComposeOptions:
         rotation: degrees, counterclockwise.
         flip: mirror left to right, before rotating.
         feather: width of a soft edge, in pixels.
-        decontaminate: estimate the cut-out's own colours at translucent pixels (an extra: `aict_hf[compositing]`).
+        decontaminate: estimate the cut-out's own colours at translucent pixels (an extra: `aict_hf[compositing]`); None
+            does it for what rembg cuts out, whose extra contains it.
         strength: share of the colour change to apply, 0 to 1.
         max_megapixels: refuse larger images.
     Raises:
@@ -101,7 +102,7 @@ class ComposeOptions:
     rotation: float = 0.0
     flip: bool = False
     feather: float = 0.0
-    decontaminate: bool = False
+    decontaminate: bool | None = None
     strength: float = 1.0
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
-from conftest import make_photo
+from conftest import make_photo, photo_of_a_ball
 from PIL import Image, ImageCms
 
+from aict_hf.compose.cutout import find_object, open_session
 from aict_hf.errors import InputError, NothingPastedError
+from aict_hf.files.images import ImageFile
 from aict_hf.harmonize.compose_files import compose_files
 from aict_hf.harmonize.options import ComposeOptions
 
@@ -76,3 +78,58 @@ def test_hidden_colours_of_the_background_do_not_count(files, harmonizer):
         compose_files(*inputs, harmonizer, ComposeOptions(position=(45, 30)), mask_output=files / "mask.png")
         results.append(levels(files / "out.png")[levels(files / "mask.png") == 255])
     assert np.array_equal(*results)
+
+
+@pytest.fixture
+def ball(rembg_home, files):
+    """A photo of a ball, and the mask that rembg finds."""
+    photo, _ = photo_of_a_ball()
+    Image.fromarray(photo).save(files / "ball.png")
+    mask = find_object(ImageFile(Image.fromarray(photo)), open_session("u2net"))
+    Image.fromarray(mask).save(files / "found.png")
+    return files
+
+
+@pytest.mark.parametrize("decontaminate", [None, False])
+def test_cutting_out_is_pasting_with_the_mask_that_rembg_finds(ball, decontaminate):
+    clean = ComposeOptions(position=(50, 30), decontaminate=decontaminate is None)
+    cut, background, said = ComposeOptions(position=(50, 30), decontaminate=decontaminate), ball / "photo.png", []
+    written = {"mask_output": ball / "out_mask.png", "say": said.append, "warn": pytest.fail}
+    compose_files(ball / "ball.png", None, background, ball / "out.png", None, cut, cut_out="u2net", **written)
+    found = ball / "found.png"
+    compose_files(ball / "ball.png", found, background, ball / "other.png", None, clean, mask_output=ball / "m.png")
+    assert np.array_equal(levels(ball / "out.png"), levels(ball / "other.png"))
+    assert np.array_equal(levels(ball / "out_mask.png"), levels(ball / "m.png"))
+    edges = "keep their colours" if decontaminate is False else "are decontaminated"
+    share = levels(found).mean() / 255
+    assert said == [f"{ball / 'ball.png'}: u2net cut out {share:.1%} of it; its soft edges {edges}"]
+
+
+def test_a_session_cuts_out_several_photos(ball):
+    session = open_session("u2net")
+    for name in ("one.png", "two.png"):
+        compose_files(ball / "ball.png", None, ball / "photo.png", ball / name, None, cut_out=session)
+    assert np.array_equal(levels(ball / "one.png"), levels(ball / "two.png"))
+
+
+def test_what_cannot_be_cut_out_is_said_and_writes_nothing(ball, monkeypatch):
+    inputs = ball / "ball.png", ball / "found.png", ball / "photo.png", ball / "out.png"
+    with pytest.raises(InputError, match=r"found\.png: is the mask of .*ball\.png already"):
+        compose_files(*inputs, None, cut_out="u2net")
+    with pytest.raises(InputError, match=r"cutout\.png: is transparent in places already"):
+        compose_files(ball / "cutout.png", None, *inputs[2:], None, cut_out="u2net")
+    Image.new("RGB", (20, 20), "gray").save(ball / "flat.png")
+    with pytest.raises(InputError, match=r"flat\.png: u2net found no object"):
+        compose_files(ball / "flat.png", None, *inputs[2:], None, cut_out="u2net")
+    with pytest.raises(InputError, match=r"^no_model: is no model of rembg"):
+        compose_files(ball / "ball.png", None, *inputs[2:], None, cut_out="no_model")
+    assert not (ball / "out.png").exists()
+
+
+def test_an_opaque_alpha_channel_is_no_obstacle(ball):
+    with Image.open(ball / "ball.png") as photo:
+        photo.convert("RGBA").save(ball / "opaque.png")
+    for name in ("ball", "opaque"):
+        output = ball / f"{name}_out.png"
+        compose_files(ball / f"{name}.png", None, ball / "photo.png", output, None, cut_out="u2net")
+    assert np.array_equal(levels(ball / "ball_out.png"), levels(ball / "opaque_out.png"))
