@@ -10,6 +10,7 @@ import numpy as np
 from harmonizer import Opened, open_with_mask, predict, recolored, recolored_again, unpacked
 from object_finder import INSTALLED, Found, find, in_editor, mask_editor, painted_mask
 from PIL import Image
+from stage import LEAST_SIZE, MOST_SIZE, READ, SHOW, WRITE, Small, stage_component, stage_value
 from uploads import (
     LIFETIME,
     PREVIEWS,
@@ -30,7 +31,7 @@ from aict_hf.files.images import ImageFile, write_image
 from aict_hf.harmonize.files import given_mask_surprises, turn_surprises
 from aict_hf.harmonize.photo_luts import LUTMaps
 from aict_hf.model.foreground_mask import TURNED, mask_surprises
-from aict_hf.model.image_arrays import mask_array, opacity_array
+from aict_hf.model.image_arrays import mask_array, opacity_array, photo_arrays
 from aict_hf.model.levels import to_eight_bits
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -90,6 +91,7 @@ def build() -> None:
     """Lay out the tab and connect it."""
     composed = gr.State(time_to_live=LIFETIME)
     small = gr.State(time_to_live=LIFETIME)  # previews of cut-out and background
+    pasted = gr.JSON(visible=False)  # the arrangement of the result on the page
     gr.Markdown("The cut-out is a picture with transparency, or a photo with a mask (object white).")
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -100,23 +102,18 @@ def build() -> None:
             found = gr.State(time_to_live=LIFETIME)  # the mask that the editor showed before it was corrected
             background = photo_upload(label="Background", elem_id="compose-background")
         with gr.Column(scale=3, min_width=320):
-            placed = gr.Image(
-                label="Click to place it",
-                format="jpeg",
-                interactive=False,
-                buttons=["fullscreen"],
-                alt_text="The arrangement: a click puts the cut-out's centre there; the sliders do the same",
-                elem_id="compose-placed",
-            )
+            stage = stage_component()
             with gr.Row():
                 x = gr.Slider(0, 100, 50, step=0.1, label="Across (%)", elem_id="compose-x")
                 y = gr.Slider(0, 100, 50, step=0.1, label="Down (%)", elem_id="compose-y")
             with gr.Row():
-                size = gr.Slider(2, 200, 50, step=0.5, label="Size (% of the background)")
-                rotation = gr.Slider(-180, 180, 0, step=0.5, label="Rotation (degrees)")
+                size = gr.Slider(
+                    LEAST_SIZE, MOST_SIZE, 50, step=0.5, label="Size (% of the background)", elem_id="compose-size"
+                )
+                rotation = gr.Slider(-180, 180, 0, step=0.5, label="Rotation (degrees)", elem_id="compose-rotation")
                 feather = gr.Slider(0, 5, 0, step=0.05, label="Feather (% of the background)")
             with gr.Row():
-                flip = gr.Checkbox(label="Mirror")
+                flip = gr.Checkbox(label="Mirror", elem_id="compose-flip")
                 clean_edges = gr.Checkbox(label="Clean the colours of soft edges")
             button = gr.Button("Paste and harmonize", variant="primary", elem_id="compose-run")
     slider = gr.ImageSlider(
@@ -143,7 +140,7 @@ def build() -> None:
         ],
         inputs=[*pieces, x, y, size],
         fn=run_example,
-        outputs=[*results, small, placed],
+        outputs=[*results, pasted, small, stage, rotation, flip, feather, clean_edges],
         run_on_click=True,
         cache_examples=False,
         label="Examples: one click composes",
@@ -156,7 +153,7 @@ def build() -> None:
     for piece in pieces:
         piece.input(None, None, [slider, told, files], js="() => [null, '', null]", **private)
         taken = piece.input(take_pieces, pieces, small, trigger_mode="always_last", **private)
-        taken.success(place, [small, *arrangement], placed, **quick)
+        taken.success(show, [small, size, feather], stage, **quick)
     cut = cutting.click(cut_out, cutout, [mask, painting, found, clean_edges], trigger_mode="once", **private)
     # Not in the same event, because an editor that appears during its own event keeps the sign that it is loading.
     cut.success(lambda: gr.ImageEditor(visible=True), None, painting, **private)
@@ -170,13 +167,26 @@ def build() -> None:
     renewed = cutout.input(forget, found, [mask, painting, found], **private)
     cut.success(None, None, [slider, told, files], js="() => [null, '', null]", **private)
     for event in (cut, corrected, renewed):
-        event.success(take_pieces, pieces, small, **private).success(place, [small, *arrangement], placed, **quick)
+        event.success(take_pieces, pieces, small, **private).success(show, [small, size, feather], stage, **quick)
     mask.input(lambda: (gr.ImageEditor(visible=False), None), None, [painting, found], **private)
     for control in arrangement:
-        control.change(place, [small, *arrangement], placed, **quick)
-    placed.select(click, small, [x, y], **quick)
+        control.change(None, arrangement, None, js=WRITE, **private)
+    stage.follow(None, arrangement, None, js=WRITE, **private)
+    slider.change(None, [slider, pasted], None, js=SHOW, **private)
+    # Of the events of one component, each ends before the next begins: the sliders follow before anything is pasted.
+    gr.on([stage.input, stage.release], None, None, [x, y, size, rotation], js=READ, **private)
+    feather.change(show, [small, size, feather], stage, **quick)
+    gr.on([size.release, stage.release], show_softer, [small, size, feather], stage, **quick)
     # A stroke of the moment before counts too.
-    button.click(**correcting).success(run, [*pieces, strength, *arrangement], results, **private)
+    ready = gr.on([button.click, stage.release], **correcting, trigger_mode="always_last")
+    ran = ready.success(
+        run_on_stage,
+        [*pieces, strength, *arrangement],
+        [*results, pasted],
+        trigger_mode="always_last",
+        **private,
+    )
+    ran.success(None, [slider, pasted], None, js=SHOW, **private)  # `change` may come before the arrangement does
     strength.change(
         change_strength, [composed, *pieces, strength], [slider, told, files], trigger_mode="always_last", **private
     )
@@ -222,23 +232,16 @@ def _mask_file(mask: Image.Image) -> str:
 
 
 @visitors_errors
-def place(small: tuple | None, *arrangement: Any) -> Image.Image | None:
-    """The arrangement in small. While one of cut-out and background is missing, only the other is shown."""
+def show(small: tuple | None, size: float, feather: float) -> dict[str, Any]:
+    """What the stage shows."""
     cutout, background = small or (None, None)
-    if cutout is None or background is None:
-        return background if background is not None else cutout
-    arranged = replace(Arrangement(*arrangement), clean_edges=False)  # too slow while arranging
-    pixels = paste_arranged(ImageFile(cutout), None, ImageFile(background), arranged)[0].pixels
-    assert isinstance(pixels, Image.Image)
-    return pixels
+    return stage_value(cutout, background, size, feather)
 
 
-def click(small: tuple | None, event: gr.SelectData) -> tuple:
-    """The clicked point as percent of the background."""
-    if small is None or small[1] is None:
-        return gr.skip(), gr.skip()
-    width, height = small[1].size
-    return round(100 * event.index[0] / width, 1), round(100 * event.index[1] / height, 1)
+@visitors_errors
+def show_softer(small: tuple | None, size: float, feather: float) -> Any:
+    """The soft edge for another size of the cut-out, if it has one."""
+    return show(small, size, feather) if feather else gr.skip()
 
 
 @visitors_errors
@@ -261,14 +264,22 @@ def run(cutout: str | None, mask: str | None, background: str | None, strength: 
 
 
 @visitors_errors
+def run_on_stage(*given: Any) -> tuple:
+    """What `run` returns, and the arrangement that it is of, by which the stage knows where to show it."""
+    return *run(*given), list(given[4:])
+
+
+@visitors_errors
 def run_example(cutout: str, mask: None, background: str, x: float, y: float, size: float) -> tuple:
-    """An example's result, and its small copies to arrange anew."""
+    """An example's result, its small copies to arrange anew, and the controls that no example sets."""
     arranged = Arrangement(x, y, size)
     small = small_pieces(Pieces(cutout, None, background))
     return (
         *run(cutout, None, background, 100, *asdict(arranged).values()),
+        list(asdict(arranged).values()),
         small,
-        place(small, *asdict(arranged).values()),
+        stage_value(*small, size, arranged.feather),
+        *(arranged.rotation, arranged.flip, arranged.feather, arranged.clean_edges),
     )
 
 
@@ -394,19 +405,24 @@ def paste_arranged(
         raise ValueError(f"The cut-out: {error}") from error
 
 
-def small_pieces(pieces: Pieces) -> tuple[Image.Image | None, Image.Image | None]:
+def small_pieces(pieces: Pieces) -> tuple[Small | None, Small | None]:
     """Small copies of the cut-out (RGBA) and the background (RGB); None for what is missing."""
     cutout = background = None
     if pieces.background is not None:
-        background = preview(read_photo(pieces.background, "background"), PREVIEW_SIDE).convert("RGB")
+        photo = read_photo(pieces.background, "background")
+        pixels = preview(photo, PREVIEW_SIDE).convert("RGB")
+        background = Small(pixels, photo.rgb_profile, photo.size)
     if pieces.cutout is not None:
         photo = read_photo(pieces.cutout, "cut-out")
-        cutout = preview(photo, PREVIEW_SIDE)
+        visible = photo
         if pieces.mask is not None:
             mask = read_photo(pieces.mask, MASK)
             check_sizes(photo, mask)
-            levels = to_eight_bits(mask_array(mask.pixels))[0]
-            cutout.putalpha(preview(ImageFile(Image.fromarray(levels)), PREVIEW_SIDE).convert("L"))
-        elif cutout.mode != "RGBA":
-            cutout = None  # its mask is yet to come
+            # The mask comes before scaling, or the old background would bleed into the edges.
+            rgb, alpha = photo_arrays(photo.pixels, mask.pixels)
+            layer = np.dstack([*map(to_eight_bits, rgb), to_eight_bits(alpha[0])])
+            visible = replace(photo, pixels=Image.fromarray(layer))
+        pixels = preview(visible, PREVIEW_SIDE)
+        if pixels.mode == "RGBA":  # else its mask is yet to come
+            cutout = Small(pixels, photo.rgb_profile, photo.size)
     return cutout, background

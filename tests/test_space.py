@@ -1,3 +1,4 @@
+import hashlib
 import importlib.util
 import io
 import json
@@ -37,6 +38,7 @@ from gradio_client.exceptions import AppError  # noqa: E402
 
 from aict_hf import ImageHarmonizationPipeline  # noqa: E402
 from aict_hf.errors import InputError  # noqa: E402
+from aict_hf.files.images import read_image  # noqa: E402
 from aict_hf.harmonize.photo_luts import LUTMaps  # noqa: E402
 from aict_hf.model import opened_photo  # noqa: E402
 from aict_hf.model.lut import apply_luts  # noqa: E402
@@ -335,21 +337,54 @@ def test_sixteen_bits_and_tiffs_are_shown_and_kept(folder):
     assert uploads.read_photo(saved).pixels.dtype == np.uint16
 
 
-def test_composing_in_small_is_composing_in_large(folder):
-    cutout, mask = save(folder, size=(60, 40))
+def test_the_stage_shows_small_copies(folder):
+    cutout, mask = save(folder, size=(1200, 1800))
     background, _ = save(folder, "background.png", size=(1000, 1600), seed=2)
     small = compose_tab.take_pieces(cutout, mask, background)
-    arrangement = (30, 60, 50, 20, True, 1, False)
-    arranged = np.asarray(compose_tab.place(small, *arrangement), int)
-    pictures, composed, told, _ = compose_tab.run(cutout, mask, background, 100, *arrangement)
+    sent = compose_tab.show(small, 50, 0)
+    assert [(sent[name]["width"], sent[name]["height"]) for name in sent] == [(1800, 1200), (1600, 1000)]
+    levels, behind = (np.array(read_image(sent[name]["file"]["path"]).pixels) for name in ("cutout", "background"))
+    assert (levels.shape, behind.shape) == ((600, 900, 4), (563, 900, 3))
+    assert compose_tab.show_softer(small, 50, 0) == gr.skip()
+    softer = read_image(compose_tab.show_softer(small, 50, 2)["cutout"]["file"]["path"]).pixels
+    assert (np.array(softer) <= levels)[..., 3].all()
+    assert np.array(softer)[..., 3].sum() < 0.99 * levels[..., 3].sum()
+    assert compose_tab.show(None, 50, 0) == {"cutout": None, "background": None}
+    opaque = compose_tab.take_pieces(cutout, None, background)
+    assert compose_tab.show(opaque, 50, 0)["cutout"] is None  # its mask is yet to come
+
+
+def test_the_old_background_does_not_bleed_into_the_edges_on_the_stage(folder):
+    photo, mask = np.full((1200, 1800, 3), 255, np.uint8), np.zeros((1200, 1800), np.uint8)
+    photo[300:901, 500:1301] = 10
+    mask[300:901, 500:1301] = 255
+    Image.fromarray(photo).save(folder / "photo.png")
+    Image.fromarray(mask).save(folder / "mask.png")
+    cutout, _ = compose_tab.take_pieces(str(folder / "photo.png"), str(folder / "mask.png"), None)
+    levels = np.asarray(cutout.pixels)
+    edge = (levels[..., 3] > 20) & (levels[..., 3] < 250)
+    assert edge.any()
+    assert levels[edge][:, :3].max() <= 20
+
+
+def test_another_strength_pastes_again(folder):
+    cutout, mask = save(folder, size=(60, 40))
+    background, _ = save(folder, "background.png", size=(1000, 1600), seed=2)
+    pictures, composed, told, _ = compose_tab.run(cutout, mask, background, 100, 30, 60, 50, 20, True, 1, False)
     assert "1600 x 1000 pixels" in told
-    large = Image.open(pictures[0])
-    assert np.abs(np.asarray(large.resize(arranged.shape[1::-1], Image.Resampling.BOX), int) - arranged).mean() < 6
     weaker, *_ = compose_tab.change_strength(composed, cutout, mask, background, 0)
     assert compose_tab.change_strength(composed, cutout, mask, cutout, 0)[0] == gr.skip()  # another's result
-    assert np.array_equal(Image.open(weaker[1]), large)
-    event = types.SimpleNamespace(index=[450, 281.5])
-    assert compose_tab.click(small, event) == pytest.approx((50, 50), abs=0.1)
+    assert np.array_equal(Image.open(weaker[1]), Image.open(pictures[0]))
+
+
+def test_vendored_files_are_what_their_makers_publish(server):
+    table = (SPACE / "vendor/README.md").read_text()
+    ((name, sum_),) = re.findall(r"^\| `(\S+)` .* `([0-9a-f]{64})` \|$", table, re.M)
+    assert hashlib.sha256((SPACE / "vendor" / name).read_bytes()).hexdigest() == sum_
+    with urllib.request.urlopen(f"{server.local_url}config") as response:
+        loaded = [part["props"].get("head") or "" for part in json.load(response)["components"]]
+    assert any("Konva JavaScript Framework" in head for head in loaded)
+    assert not any("src=" in head[:100] for head in loaded)  # nothing from elsewhere
 
 
 def test_colours_are_pasted_as_they_look(folder):
@@ -474,9 +509,11 @@ def test_all_that_takes_time_shares_one_limit():
     page = app.build()
     limits = {event.name: event.concurrency_id for event in page.fns.values() if event.fn is not None}
     previews = {name for name, limit in limits.items() if limit == "previews"}
-    assert previews == {"click", "place", "show_point", "show_source"}
+    assert previews == {"click", "show", "show_point", "show_softer", "show_source"}
     assert {limits[name] for name in limits if name not in previews} == {"photos"}
-    assert {"harmonize", "compose", "run", "run_example", "take_composite", "take_pieces"} <= set(limits)
+    assert {"harmonize", "compose", "run", "run_example", "run_on_stage", "take_composite", "take_pieces"} <= set(
+        limits
+    )
 
 
 def test_a_photo_is_decoded_once_and_the_state_keeps_no_photo(folder, monkeypatch):
