@@ -78,7 +78,7 @@ $(VENV)/.docs: $(VENV)/.dev
 	@touch $@
 
 $(VENV)/.space: $(VENV)/.torch pyproject.toml
-	$(PIP) install --quiet -c constraints.txt -e ".[16bit,compositing,numba,space,video]"
+	$(PIP) install --quiet -c constraints.txt -e ".[16bit,compositing,cutout,numba,space,video]"
 	@touch $@
 
 # Debian's chromium if it is installed or root can install it, else the one that Playwright downloads.

@@ -954,7 +954,7 @@ def test_the_space_is_complete(tmp_path, monkeypatch):
     assert {path.name for path in written.iterdir()} >= {"README.md", "requirements.txt", "app.py", "examples"}
     requirements = (written / "requirements.txt").read_text().splitlines()
     url = "https://huggingface.co/spaces/org/name/resolve/main/aict_hf-0.1.0-py3-none-any.whl"
-    assert requirements[-1] == f"aict_hf[16bit,compositing,numba,space] @ {url}"
+    assert requirements[-1] == f"aict_hf[16bit,compositing,cutout,numba,space,video] @ {url}"
     sizes = {path.name: path.stat().st_size for path in (SPACE / "examples").iterdir()}
     assert max(sizes.values()) < 400_000
 
