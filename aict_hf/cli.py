@@ -727,11 +727,14 @@ def _files_for_streams(composite: Path, mask: Path | None, output: Path) -> Iter
 
 
 class _WithoutLinearAlgebra:
-    """Hides scipy.linalg: numba imports it for 0.2 s if it finds it, and no kernel of ours computes with it."""
+    """Hides scipy.linalg from numba, which imports it for 0.2 s if it finds it, and has no use for it in our kernel.
+
+    Where torch does the work, transformers needs it.
+    """
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
-        if name == "scipy.linalg":
+        if name == "scipy.linalg" and "torch" not in sys.modules:
             raise ModuleNotFoundError(f"{name} is not needed here", name=name)
 
 

@@ -56,6 +56,16 @@ def test_the_command_imports_no_torch(files, arguments, code):
     assert (files / "out.jpg").is_file() == ("--report" in arguments)
 
 
+@pytest.mark.parametrize("command", ["harmonize", "score"])
+def test_torch_does_the_same_in_a_process_of_its_own(files, command):
+    """Nothing that keeps the other runtime quick may be in its way."""
+    arguments = ["photo.jpg", "mask.png", *(["-o", "out.jpg"] if command == "harmonize" else []), "--device", "cpu:0"]
+    options = {"cwd": files, "capture_output": True, "text": True, "timeout": 600}
+    done = subprocess.run([sys.executable, "-m", "aict_hf", command, *arguments], **options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (files / "out.jpg").is_file() == (command == "harmonize")
+
+
 def opened(*arguments, **options):
     said = []
     return open_harmonizer(*arguments, **options, say=said.append), said[0]
