@@ -44,20 +44,26 @@ parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else
 arguments = parser.parse_args()
 
 
-def run_python(options: list[str], *, may_fail: bool = False, environment: dict[str, str] | None = None) -> tuple:
+# A process counts the memory of the one that started it, until it runs its own program. This one is small.
+LAUNCHER = """
+import os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(time.perf_counter() - start, usage.ru_maxrss / 1024, status)
+"""
+
+
+def run_python(
+    options: list[str], *, may_fail: bool = False, environment: dict[str, str] | None = None
+) -> tuple[float, float]:
     """Seconds, and peak resident memory in MiB, of a Python process."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | (environment or {}),
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
+    command = [sys.executable, "-S", "-c", LAUNCHER, sys.executable, *options]
+    told = subprocess.run(command, capture_output=True, check=True, text=True, env=os.environ | (environment or {}))
+    seconds, memory, status = map(float, told.stdout.split())
     if status and not may_fail:
         raise SystemExit(f"python {' '.join(options)} failed")
-    return seconds, usage.ru_maxrss / 1024
+    return seconds, memory
 
 
 def make_photo(folder: Path, width: int, height: int) -> tuple[Path, Path]:
