@@ -24,7 +24,7 @@ from .harmonize.options import ComposeOptions, HarmonizeOptions, VideoOptions
 
 if TYPE_CHECKING:
     from .harmonize.files import Job
-    from .harmonize.photo_luts import LUTPredictor
+    from .harmonize.photo_luts import IdentifiedPredictor
 
 app = typer.Typer(
     help="High-resolution image harmonization: fit the colours of a pasted object to the photo around it.",
@@ -738,7 +738,7 @@ class _WithoutLinearAlgebra:
             raise ModuleNotFoundError(f"{name} is not needed here", name=name)
 
 
-def _harmonizer(model: str | None, device: str | None, verbose: bool) -> "LUTPredictor":
+def _harmonizer(model: str | None, device: str | None, verbose: bool) -> "IdentifiedPredictor":
     from .harmonize.runtime import open_harmonizer
 
     return open_harmonizer(model, device=device, say=_say if verbose else lambda message: None)

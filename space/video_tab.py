@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from harmonizer import harmonizer, predict
+from harmonizer import predict
 from uploads import (
     FORMAT_WORDS,
     MAX_FILE_MB,
@@ -39,15 +39,6 @@ class Frames:
 
     def __init__(self) -> None:
         self.count = 0
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of the low-resolution copies, as `Harmonizer` has it."""
-        return harmonizer().input_size
-
-    def digest(self) -> str:
-        """A hash of the network's weights, as `Harmonizer` has it."""
-        return harmonizer().digest()
 
     def predict_opened(self, photos: Sequence[OpenedPhoto]) -> list[PhotoLUTs]:
         """Predict the LUTs of the next frames."""

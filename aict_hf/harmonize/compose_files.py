@@ -107,7 +107,7 @@ def compose_files(
         pixels = composite.pixels
         opened = OpenedPhoto(pixels, rgb_array(pixels), foreground[None], opacity=opacity_array(pixels))
         [luts] = harmonizer.predict_opened([opened])
-        composite = replace(composite, pixels=luts.apply(strength=options.strength))
+        composite = replace(composite, pixels=luts.apply(strength=options.strength, overwrite=True))
     write_image(output, composite)
     for note in not_kept(what_is_lost(output, composite)):
         warn(f"{background}: {note}")

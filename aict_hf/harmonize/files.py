@@ -30,7 +30,7 @@ from ..model.levels import full_scale
 from ..model.opened_photo import OpenedPhoto, open_photo
 from .large_tiff import harmonize_large_tiff, is_large_tiff
 from .options import HarmonizeOptions
-from .photo_luts import LUTPredictor, PhotoLUTs
+from .photo_luts import IdentifiedPredictor, PhotoLUTs
 from .run_record import Job, RunRecord, unfinished
 
 PAINTED = "the mask is in one colour on black; the foreground is where that colour is"
@@ -170,7 +170,7 @@ def find_jobs(
 
 def harmonize_files(
     jobs: Sequence[Job],
-    harmonizer: LUTPredictor,
+    harmonizer: IdentifiedPredictor,
     options: HarmonizeOptions | None = None,
     *,
     warn: Callable[[str], None] = lambda message: None,
@@ -384,7 +384,7 @@ def _read(job: Job, options: HarmonizeOptions, warn: Callable[[str], None]) -> _
     return _Read(job, file, photo, is_painted, time.perf_counter() - began)
 
 
-def _predict(batch: Sequence[_Read], harmonizer: LUTPredictor) -> list[PhotoLUTs | Exception]:
+def _predict(batch: Sequence[_Read], harmonizer: IdentifiedPredictor) -> list[PhotoLUTs | Exception]:
     """For each photo its LUTs, or the exception that prevented them."""
     try:
         return list(harmonizer.predict_opened([read.photo for read in batch]))

@@ -24,7 +24,7 @@ from ..model.foreground_mask import check_highest_level
 from ..model.opened_photo import OpenedPhoto, recolor
 from ..model.resizing import foreground_cells, is_missed, low_resolution_copies, sampled_rows
 from .options import HarmonizeOptions
-from .photo_luts import LUTPredictor
+from .photo_luts import IdentifiedPredictor
 
 if TYPE_CHECKING:
     import pyvips
@@ -81,7 +81,7 @@ def harmonize_large_tiff(
     composite: Path,
     mask: Path,
     output: Path,
-    harmonizer: LUTPredictor,
+    harmonizer: IdentifiedPredictor,
     options: HarmonizeOptions | None = None,
     *,
     warn: Callable[[str], None] = lambda message: None,

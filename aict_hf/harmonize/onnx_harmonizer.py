@@ -32,7 +32,7 @@ class ONNXHarmonizer:
             InputError: for the reasons of `ONNXNetwork.from_folder`.
         """
         preparation = ThreadPoolExecutor(1)
-        preparation.submit(import_module, "aict_hf.model.lut_numba")
+        preparation.submit(import_module, "..model.lut_numba", __package__)
         network = ONNXNetwork.from_folder(folder)
         preparation.submit(_load_kernel, network)
         preparation.shutdown(wait=False)

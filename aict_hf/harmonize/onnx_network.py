@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import InputError, one_line
 from ..files.weights import read_weights, weight_layout, weights_digest
 from ..model.cpu_threads import cpu_threads
+from .run_record import file_stamp
 
 GRAPH, WEIGHTS = "network.onnx", "model.safetensors"
 OUTPUTS = ("sampling_intervals", "knots", "color_lut")
@@ -50,10 +51,10 @@ class ONNXNetwork:
         session: the `onnxruntime.InferenceSession` of a graph and its weights.
         size: height and width of its inputs in pixels.
         weights: the file of its weights.
-        stamp: size and time (ns) of that file when it was read.
+        stamp: `file_stamp` of that file when it was read.
     """
 
-    def __init__(self, session: Any, size: tuple[int, int], weights: Path, stamp: tuple[int, int]) -> None:
+    def __init__(self, session: Any, size: tuple[int, int], weights: Path, stamp: list[int]) -> None:
         self.size = size
         self._session = session
         self._weights = weights
@@ -76,7 +77,7 @@ class ONNXNetwork:
         except InputError as error:
             raise InputError(f"{folder}: cannot run in onnxruntime: {error}") from error
         weights = Path(folder, WEIGHTS)
-        stamp = _stamp(weights)
+        stamp = file_stamp(weights)
         return cls(open_session(graph, read_weights(weights), threads=threads), size, weights, stamp)
 
     def __call__(self, pixel_values: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -112,7 +113,7 @@ class ONNXNetwork:
             InputError: if the file of the weights has changed since it was opened.
         """
         digest = weights_digest(read_weights(self._weights).items())
-        if _stamp(self._weights) != self._stamp:
+        if file_stamp(self._weights) != self._stamp:
             raise InputError(f"{self._weights}: has changed while it was in use; start again")
         return digest
 
@@ -230,11 +231,6 @@ def _network_settings(folder: Path) -> tuple[list[dict[str, Any]], tuple[int, in
 
 def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=_DIGITS // 2).hexdigest()
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 __all__ = ["GRAPH", "OUTPUTS", "ONNXNetwork", "network_digest", "onnx_obstacle", "open_session"]

@@ -68,7 +68,14 @@ class PhotoLUTs:
 
 
 class LUTPredictor(Protocol):
-    """What harmonizes files: `Harmonizer`, or `ONNXHarmonizer`, which needs no torch.
+    """What predicts LUTs: `Harmonizer`, or `ONNXHarmonizer`, which needs no torch."""
+
+    def predict_opened(self, photos: Sequence[OpenedPhoto]) -> list[PhotoLUTs]:
+        """Predict the LUTs of decoded photos, with one run of the network."""
+
+
+class IdentifiedPredictor(LUTPredictor, Protocol):
+    """A predictor that says which network it is, so that a later run knows what it has finished.
 
     Attributes:
         input_size: height and width of the low-resolution copies that the network sees, in pixels.
@@ -80,8 +87,5 @@ class LUTPredictor(Protocol):
     def digest(self) -> str:
         """A hash of the network's weights: equal wherever the same network runs."""
 
-    def predict_opened(self, photos: Sequence[OpenedPhoto]) -> list[PhotoLUTs]:
-        """Predict the LUTs of decoded photos, with one run of the network."""
 
-
-__all__ = ["LUTMaps", "LUTPredictor", "PhotoLUTs"]
+__all__ = ["IdentifiedPredictor", "LUTMaps", "LUTPredictor", "PhotoLUTs"]

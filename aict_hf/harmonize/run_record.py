@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from .options import HarmonizeOptions
-from .photo_luts import LUTPredictor
+from .photo_luts import IdentifiedPredictor
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RunRecord:
     """
 
     def __init__(
-        self, output: Path, harmonizer: LUTPredictor, options: HarmonizeOptions, warn: Callable[[str], None]
+        self, output: Path, harmonizer: IdentifiedPredictor, options: HarmonizeOptions, warn: Callable[[str], None]
     ) -> None:
         self.folder = output
         self.path = output.resolve().parent / f".{output.resolve().name}.aict.jsonl"

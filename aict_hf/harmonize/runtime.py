@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..pretrained import checkpoint_location
 from .onnx_network import onnx_obstacle
-from .photo_luts import LUTPredictor
+from .photo_luts import IdentifiedPredictor
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ def open_harmonizer(
     *,
     device: str | None = None,
     say: Callable[[str], None] = lambda message: None,
-) -> LUTPredictor:
+) -> IdentifiedPredictor:
     """Open a checkpoint with the runtime that starts fastest.
 
     onnxruntime and numba (`pip install "aict_hf[fast]"`) do the work on the CPU for checkpoints that have a graph.

@@ -164,7 +164,10 @@ class VideoHarmonizer:
                 yield finished(reach)
             near.append(frame)
             waiting.append((frame, luts))
-            if len(waiting) > 1 and sum(_size(held.photo) for _, held in waiting) > MAX_WAITING:
+            if (
+                len(waiting) > 1
+                and sum(held.photo.rgb.nbytes + held.photo.mask.nbytes for _, held in waiting) > MAX_WAITING
+            ):
                 yield finished(min(reach, time - waiting[0][0].time + 1e-9))
         while waiting:
             yield finished(reach)
@@ -219,10 +222,6 @@ def _mean(frame: _Timed, near: Iterable[_Timed], reach: float) -> LUTMaps:
         total = parts if total is None else [one + part for one, part in zip(total, parts, strict=True)]
     assert total is not None  # the frame itself takes part
     return LUTMaps(*(values / weights for values in total))
-
-
-def _size(photo: OpenedPhoto) -> int:
-    return int(photo.rgb.nbytes + photo.mask.nbytes)
 
 
 __all__ = ["VideoHarmonizer"]
