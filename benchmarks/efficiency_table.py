@@ -1,12 +1,14 @@
 """Parameters, FLOPs, time and memory of whole harmonization, as the efficiency tables of the papers have them.
 
     python benchmarks/efficiency_table.py --output out/efficiency.md
+    python benchmarks/efficiency_table.py --transforms all --sizes 1024x1024 2048x2048
 
 For each checkpoint, and for the paper's network (random weights: figures of speed do not depend on them): FLOPs of the
 network with its attention, one multiply and add counted as two; time and peak extra memory from a uint8 photo and mask
 to the harmonized uint8 photo, tensors in, tensors out. The mask covers everything, which is the most there can be.
 Networks take turns, and "network" is the time of the network alone. Medians of several runs, with the lowest and the
-highest. `--models` adds checkpoints, to set a new one beside an old one.
+highest. `--models` adds checkpoints, to set a new one beside an old one. `--transforms` measures instead the default
+checkpoint's network with each colour transformation (random weights); those but `aict` have no kernels.
 """
 
 import argparse
@@ -18,12 +20,32 @@ from measuring import device_line, extra_memory, save_table, seconds_of, spread
 from torch.utils.flop_counter import FlopCounterMode
 
 from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, Harmonizer
-from aict_hf.pretrained import bundled_checkpoints, load_checkpoint
+from aict_hf.pretrained import DEFAULT_CHECKPOINT, bundled_checkpoints, load_checkpoint
 
+TRANSFORMS: dict[str, dict] = {
+    "aict": {},
+    "curves": {"color_transform": "curves"},
+    "interval x2, color": {"color_transform": ["interval", "interval", "color"]},
+    "color x2": {"color_transform": ["color", "color"]},
+    "(interval, color) x2": {"color_transform": ["interval", "color", "interval", "color"]},
+    "affine": {"color_transform": "affine"},
+    "affine, quadratic": {"color_transform": "affine", "affine_inputs": "quadratic"},
+    "affine, polynomial": {"color_transform": "affine", "affine_inputs": "polynomial"},
+    "adaint_seplut": {"color_transform": "adaint_seplut"},
+    "filters": {"color_transform": "filters"},
+}
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 SIZES = ["1024x1024", "2048x2048", "3840x2160", "5120x2880", "8192x8192"]
 parser.add_argument("--sizes", nargs="+", default=SIZES, help="width x height")
 parser.add_argument("--models", nargs="*", default=[], help="more checkpoints: folders or Hub repositories")
+parser.add_argument(
+    "--transforms",
+    nargs="*",
+    default=[],
+    choices=["all", *TRANSFORMS],
+    metavar="TRANSFORM",
+    help=f"colour transformations to measure: all, or some of {'; '.join(TRANSFORMS)}",
+)
 parser.add_argument("--runs", type=int, default=5)
 parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 parser.add_argument("--output", type=Path, help="save the table here too")
@@ -31,9 +53,19 @@ arguments = parser.parse_args()
 device = torch.device(arguments.device)
 
 
-names = [*bundled_checkpoints(), *arguments.models]
-networks = {Path(name).name: load_checkpoint(name, device=device) for name in names}
-networks["the paper's"] = AICTModel(AICTConfig()).to(device).eval(), AICTImageProcessor()
+if arguments.transforms:
+    base, processor = load_checkpoint(DEFAULT_CHECKPOINT)
+    fields = base.config.to_dict() | {"image_weight": None}
+    networks = {
+        name: (AICTModel(AICTConfig.from_dict(fields | TRANSFORMS[name])).to(device).eval(), processor)
+        for name in (TRANSFORMS if "all" in arguments.transforms else arguments.transforms)
+    }
+    if arguments.models:
+        parser.error("--models are measured without --transforms; use one of the two")
+else:
+    names = [*bundled_checkpoints(), *arguments.models]
+    networks = {Path(name).name: load_checkpoint(name, device=device) for name in names}
+    networks["the paper's"] = AICTModel(AICTConfig()).to(device).eval(), AICTImageProcessor()
 fixed = {}
 for name, (model, _) in networks.items():
     inputs = torch.rand(1, 3, 256, 256, device=device), torch.rand(1, 1, 256, 256, device=device)

@@ -256,7 +256,7 @@ def run(cutout: str | None, mask: str | None, background: str | None, strength: 
     warn("The composite", opened.notes)
     luts = predict(opened.photo)
     seen = time.perf_counter() - started - pasted
-    composed = Composed(pieces, arranged, luts.maps, shown(composite, "composite"))
+    composed = Composed(pieces, arranged, luts.lut_maps, shown(composite, "composite"))
     pictures = (composed.before, shown(recolored(composite, luts, strength / 100), "harmonized"))
     width, height = composite.size
     told = f"{width} x {height} pixels; pasting {pasted:.2f} s, network {seen:.2f} s"

@@ -166,7 +166,7 @@ def run(
     luts = predict(opened.photo)
     seen = time.perf_counter() - started
     stem = uploaded(photo_file, "composite").stem
-    looked = Looked(str(photo_file), packed(opened.mask), luts.maps, shown(photo, f"{stem}_before"))
+    looked = Looked(str(photo_file), packed(opened.mask), luts.lut_maps, shown(photo, f"{stem}_before"))
     started = time.perf_counter()
     result = recolored(photo, luts, strength / 100)
     colored = time.perf_counter() - started

@@ -14,6 +14,7 @@ from PIL import Image
 from uploads import read_photo, uploaded
 
 from aict_hf import Harmonizer
+from aict_hf.errors import InputError
 from aict_hf.files.images import ImageFile
 from aict_hf.harmonize.files import PAINTED, turn_surprises
 from aict_hf.harmonize.photo_luts import LUTMaps, PhotoLUTs
@@ -42,9 +43,17 @@ FITS = (
 
 @cache
 def harmonizer() -> Harmonizer:
-    """The checkpoint that AICT_MODEL names (bundled name, folder or Hub repository), on the GPU if there is one."""
+    """The checkpoint that AICT_MODEL names (bundled name, folder or Hub repository), on the GPU if there is one.
+
+    Raises:
+        InputError: if it cannot be loaded, or has other maps than the LUTs that the tabs draw.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Harmonizer.from_pretrained(os.environ.get("AICT_MODEL") or None, device=device)
+    loaded = Harmonizer.from_pretrained(os.environ.get("AICT_MODEL") or None, device=device)
+    transform = loaded.model.config.color_transform
+    if transform != "aict":
+        raise InputError(f"AICT_MODEL has the colour transformation {transform}; the Space needs one with aict")
+    return loaded
 
 
 class Opened(NamedTuple):

@@ -84,7 +84,7 @@ def run(photo_file: str | None, mask_file: str | None, x: float, y: float) -> tu
     """Run the network and draw everything."""
     opened = open_uploads(photo_file, mask_file)
     warn("The composite", opened.notes)
-    inside = Inside(preview(opened.file, 900).convert("RGB"), predict(opened.photo).maps)
+    inside = Inside(preview(opened.file, 900).convert("RGB"), predict(opened.photo).lut_maps)
     intervals = map_pictures(inside.maps.sampling_intervals, "Sampling intervals over the photo")
     colors = map_pictures(inside.maps.color_lut, "Nodes of the colour LUT over the photo")
     return (inside, *show_point(inside, x, y), intervals, colors)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo, photo_of_a_ball
+from conftest import make_photo, photo_of_a_ball, small_config
 from PIL import Image, ImageCms, PngImagePlugin
 
 gr = pytest.importorskip("gradio")
@@ -36,7 +36,7 @@ import video_tab  # noqa: E402
 from gradio_client import Client, handle_file  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
 
-from aict_hf import ImageHarmonizationPipeline  # noqa: E402
+from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, ImageHarmonizationPipeline  # noqa: E402
 from aict_hf.errors import InputError  # noqa: E402
 from aict_hf.files.images import read_image  # noqa: E402
 from aict_hf.harmonize.photo_luts import LUTMaps  # noqa: E402
@@ -920,10 +920,15 @@ def test_zerogpu_gets_small_tensors_and_gives_cpu_ones(monkeypatch):
     assert maps.knots.device.type == "cpu"
 
 
-def test_the_checkpoint_is_the_one_the_environment_names(monkeypatch):
+def test_the_checkpoint_is_the_one_the_environment_names(monkeypatch, tmp_path):
     monkeypatch.setenv("AICT_MODEL", "nothing-of-this-name")
     harmonizer.harmonizer.cache_clear()
     with pytest.raises(InputError, match="nothing-of-this-name"):
+        harmonizer.harmonizer()
+    AICTModel(AICTConfig.from_dict(small_config().to_dict() | {"color_transform": "curves"})).save_pretrained(tmp_path)
+    AICTImageProcessor(size=32).save_pretrained(tmp_path)
+    monkeypatch.setenv("AICT_MODEL", str(tmp_path))
+    with pytest.raises(InputError, match="colour transformation curves; the Space needs one with aict"):
         harmonizer.harmonizer()
     monkeypatch.delenv("AICT_MODEL")
     harmonizer.harmonizer.cache_clear()

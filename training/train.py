@@ -63,7 +63,7 @@ from aict_hf.data.training_samples import SampleOptions, StreamedSamples, Traini
 from aict_hf.errors import InputError, one_line
 from aict_hf.files.atomic_write import atomic_file, writable_folder
 from aict_hf.files.photo_pools import MaskedPhoto, photos_named_in, read_photo_pool
-from aict_hf.model.lut_reference import sample_luts
+from aict_hf.model.color_transform import sample_transform
 from aict_hf.model.resizing import resize_image, resize_mask
 from aict_hf.pretrained import load_checkpoint
 
@@ -661,7 +661,7 @@ def ema_update(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]
 
 
 def losses(
-    model: nn.Module, batch: dict, size: int, optimization: OptimizationArguments, device: torch.device
+    model: nn.Module, batch: dict, size: int, kind: str, optimization: OptimizationArguments, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The training loss, a scalar, and the fMSE of each result and of each composite, 0..255 scale, shape (B,)."""
     composites, masks, reals = (
@@ -677,7 +677,7 @@ def losses(
         triples = zip(composites, masks, reals, strict=True)
         drawn = [draw_points(*tensors, optimization.loss_points) for tensors in triples]
         composite, mask, real, positions = (torch.stack(tensors) for tensors in zip(*drawn, strict=True))
-        result = mask * sample_luts(composite, positions, outputs.knots, outputs.color_lut) + (1 - mask) * composite
+        result = mask * sample_transform(kind, composite, positions, *outputs.maps) + (1 - mask) * composite
         errors, before = (((image - real) ** 2).mean(dim=(1, 2)) for image in (result, composite))
         loss = errors.mean() + optimization.root_loss_weight * (errors + 1e-5).sqrt().mean()
         return loss, errors.detach() * 255**2, before * 255**2
@@ -734,13 +734,14 @@ def train_step(
     after: list[float] = []
     before: list[float] = []
     model.train()
+    kind = accelerator.unwrap_model(model).config.transform_kind
     for _ in range(optimization.gradient_accumulation_steps):
         asked = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - asked
         with accelerator.accumulate(model):
             with accelerator.autocast():
-                loss, errors, composite_errors = losses(model, batch, size, optimization, accelerator.device)
+                loss, errors, composite_errors = losses(model, batch, size, kind, optimization, accelerator.device)
             if not torch.isfinite(loss):
                 raise InputError(f"the loss is {loss.item()} at step {step}; files: {', '.join(batch['name'])}")
             accelerator.backward(loss)

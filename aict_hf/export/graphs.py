@@ -32,10 +32,16 @@ class ParameterNetwork(nn.Module):
     Args:
         model: the network.
         outputs: names of the maps in `AICTOutput`.
+    Raises:
+        InputError: if the network's colour transformation is not AICT's.
     """
 
     def __init__(self, model: AICTModel, outputs: Sequence[str] = ("knots", "color_lut")) -> None:
         super().__init__()
+        if model.config.transform_kind != "aict":
+            raise InputError(
+                f"color_transform is {model.config.color_transform}; graphs exist for aict alone, run others in torch"
+            )
         self.model = model
         self.outputs = outputs
 
@@ -64,8 +70,8 @@ def export_graphs(checkpoint: str | os.PathLike | None, out_dir: str | os.PathLi
     Returns:
         `out_dir`.
     Raises:
-        InputError: if the checkpoint cannot be loaded, a library for ONNX is missing, `out_dir` cannot be written, or
-            onnxruntime does not reproduce the result of torch.
+        InputError: if the checkpoint cannot be loaded or its colour transformation is not AICT's, a library for ONNX is
+            missing, `out_dir` cannot be written, or onnxruntime does not reproduce the result of torch.
     """
     if format not in ("onnx", "torch"):
         raise InputError(f"format is {format!r}; expected onnx or torch")

@@ -119,8 +119,11 @@ class Harmonizer:
             return []
         inputs = self.processor.network_inputs(photos).to(self.model.device if device is None else device)
         outputs = self.model(**inputs, return_harmonized=False)
-        maps = zip(outputs.sampling_intervals, outputs.knots, outputs.color_lut, strict=True)
-        return [PhotoLUTs(photo, LUTMaps(*one)) for photo, one in zip(photos, maps, strict=True)]
+        kind = self.model.config.transform_kind
+        if kind == "aict":
+            maps = zip(outputs.sampling_intervals, outputs.knots, outputs.color_lut, strict=True)
+            return [PhotoLUTs(photo, LUTMaps(*one)) for photo, one in zip(photos, maps, strict=True)]
+        return [PhotoLUTs(photo, tuple(own), kind) for photo, *own in zip(photos, *outputs.maps, strict=True)]
 
 
 __all__ = ["Harmonizer"]

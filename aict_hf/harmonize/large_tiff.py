@@ -159,7 +159,8 @@ def harmonize_large_tiff(
         for top, pixels, weights in _strips(composite, mask, options.invert_mask, "harmonizing", progress):
             rgb = np.ascontiguousarray(pixels[:, :, :3]).transpose(2, 0, 1)
             place = {"strength": options.strength, "top": top, "full_height": height}
-            pixels[:, :, :3] = recolor(rgb, weights[None], luts.knots, luts.color_lut, **place).transpose(1, 2, 0)
+            recolored = recolor(rgb, weights[None], *luts.recoloring, kind=luts.kind, **place)
+            pixels[:, :, :3] = recolored.transpose(1, 2, 0)
             for left in range(0, width, TILE):
                 yield np.ascontiguousarray(pixels[:, left : left + TILE])
 

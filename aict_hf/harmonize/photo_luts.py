@@ -1,9 +1,10 @@
 """A decoded photo with the LUT maps that the network predicted for it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
+from ..errors import InputError
 from ..model.opened_photo import LUTMap, OpenedPhoto
 
 
@@ -29,21 +30,44 @@ class PhotoLUTs:
 
     Attributes:
         photo: the decoded photo and its mask.
-        maps: the LUT maps that the network predicted for the photo.
+        maps: the LUT maps that the network predicted for the photo. From a network with another colour transformation
+            they are its `AICTOutput.transform_maps` without the batch dimension.
+        kind: `AICTConfig.transform_kind` of the network.
     """
 
     photo: OpenedPhoto
-    maps: LUTMaps
+    maps: LUTMaps | tuple[LUTMap, ...]
+    kind: str = "aict"
+
+    @property
+    def lut_maps(self) -> LUTMaps:
+        """The LUT maps of AICT itself.
+
+        Raises:
+            InputError: if the network has another colour transformation.
+        """
+        if not isinstance(self.maps, LUTMaps):
+            raise InputError(f"the checkpoint's colour transformation is {self.kind}; this needs the LUTs of aict")
+        return self.maps
 
     @property
     def knots(self) -> LUTMap:
         """Nodes of the first LUT, shape (3, K + 1, h, w), float32."""
-        return self.maps.knots
+        return self.lut_maps.knots
 
     @property
     def color_lut(self) -> LUTMap:
         """Nodes of the colour LUT, shape (3, K, h, w), float32."""
-        return self.maps.color_lut
+        return self.lut_maps.color_lut
+
+    @property
+    def recoloring(self) -> tuple[LUTMap, ...]:
+        """The maps that recolour a pixel, as `recolor` takes them."""
+        return self.maps[1:] if isinstance(self.maps, LUTMaps) else self.maps
+
+    def with_maps(self, values: Iterable[LUTMap]) -> "PhotoLUTs":
+        """The same photo with other values in place of `maps`."""
+        return replace(self, maps=LUTMaps(*values) if isinstance(self.maps, LUTMaps) else tuple(values))
 
     def apply(self, *, strength: float = 1.0, overwrite: bool = False) -> Any:
         """Recolour the photo's foreground.
@@ -56,7 +80,7 @@ class PhotoLUTs:
         Raises:
             ValueError: if the strength is out of range.
         """
-        return self.photo.recolored(self.knots, self.color_lut, strength=strength, overwrite=overwrite)
+        return self.photo.recolored(*self.recoloring, kind=self.kind, strength=strength, overwrite=overwrite)
 
     def disharmony(self) -> float:
         """Measure how far the foreground's colours are from the harmonized ones.
@@ -64,7 +88,7 @@ class PhotoLUTs:
         Returns:
             mean CIEDE2000, as `AICTImageProcessor.disharmony` defines it: 0 fits, 5 is plain to see.
         """
-        return self.photo.disharmony(self.knots, self.color_lut)
+        return self.photo.disharmony(*self.recoloring, kind=self.kind)
 
 
 class LUTPredictor(Protocol):

@@ -2,14 +2,14 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..model.opened_photo import OpenedPhoto, open_photo
+from ..model.opened_photo import LUTMap, OpenedPhoto, open_photo
 from .options import VideoOptions
-from .photo_luts import LUTMaps, LUTPredictor, PhotoLUTs
+from .photo_luts import LUTPredictor, PhotoLUTs
 from .scene_cuts import FrameLook
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class VideoHarmonizer:
         """Forget the frames so far. Call it where another object becomes the foreground; cuts are found without it."""
         self._look: FrameLook | None = None
         self._time: float | None = None
-        self._average: LUTMaps | None = None
+        self._average: Sequence[LUTMap] | None = None
         self._weight = 0.0
 
     def __call__(self, frame: "ImageLike", mask: "ImageLike | None" = None, *, time: float | None = None) -> Any:
@@ -103,10 +103,8 @@ class VideoHarmonizer:
             self._average = luts.maps
         else:
             share = 1 / self._weight
-            self._average = LUTMaps(
-                *(old + (new - old) * share for old, new in zip(self._average, luts.maps, strict=True))
-            )
-        return replace(luts, maps=self._average)
+            self._average = [old + (new - old) * share for old, new in zip(self._average, luts.maps, strict=True)]
+        return luts.with_maps(self._average)
 
     def look_ahead(
         self, frames: "Iterable[tuple[ImageLike, ImageLike | None]]", *, times: Iterable[float] | None = None
@@ -149,7 +147,7 @@ class VideoHarmonizer:
                 if near[0] is frame:
                     break
                 near.popleft()
-            return replace(luts, maps=_mean(frame, near, reach))
+            return luts.with_maps(_mean(frame, near, reach))
 
         clock = iter(times) if times is not None else None
         for photo in photos:
@@ -203,11 +201,11 @@ class _Timed:
 
     time: float
     scene: int
-    maps: LUTMaps
+    maps: Sequence[LUTMap]
     counts: bool
 
 
-def _mean(frame: _Timed, near: Iterable[_Timed], reach: float) -> LUTMaps:
+def _mean(frame: _Timed, near: Iterable[_Timed], reach: float) -> Sequence[LUTMap]:
     """Mean of a frame's maps and those around it in its scene, weighted by a raised cosine that ends at `reach`."""
     if not frame.counts or reach <= 0:
         return frame.maps
@@ -221,7 +219,7 @@ def _mean(frame: _Timed, near: Iterable[_Timed], reach: float) -> LUTMaps:
         parts = [values * weight for values in other.maps]
         total = parts if total is None else [one + part for one, part in zip(total, parts, strict=True)]
     assert total is not None  # the frame itself takes part
-    return LUTMaps(*(values / weights for values in total))
+    return [values / weights for values in total]
 
 
 __all__ = ["VideoHarmonizer"]

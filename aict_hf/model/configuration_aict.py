@@ -7,6 +7,11 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 
 Backbone = Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+AffineInputs = Literal["linear", "quadratic", "polynomial"]
+ImageWeight = Literal["channels", "none", "spatial"]
+
+TRANSFORMS = ("aict", "curves", "affine", "adaint_seplut", "filters")
+LUT_KINDS = ("interval", "color")  # of which chains are made
 
 
 @strict
@@ -36,6 +41,16 @@ class AICTConfig(PreTrainedConfig):
         statistics_dropout_prob: dropout of the backbone means in the statistics during training, 0 to 1.
         num_intervals: K, the sampling intervals per colour channel: the first LUT has K + 1 knots, the colour LUT K
             nodes.
+        color_transform: what recolours the pixels. "aict" is the published one. The others serve comparisons and run in
+            plain torch: "curves" (a colour LUT without sampling intervals), a list of "interval" and "color" (a chain
+            of these LUTs, such as `["interval", "color", "interval", "color"]`), "affine" (PCT-Net), "adaint_seplut"
+            (global 1D and 3D LUTs), "filters" (Harmonizer's global filters). Each is described in its file
+            `transform_*.py`.
+        affine_inputs: which powers of a pixel's colour the transform "affine" weighs.
+        image_weight: "channels" weighs each node of the colour LUTs for the whole image, as published; "spatial" weighs
+            each position of their maps instead; "none" weighs nothing. None means "channels" for LUTs and "none" for
+            the other transforms, which have no such weights.
+        weighted_channels: the colour channels that `image_weight` "channels" weighs, some of "rgb".
         decoder_channels: channels of the decoder features that both LUT heads read.
         hidden_dropout_prob: dropout after attention and in the feed-forward layers during training, 0 to 1.
         attention_probs_dropout_prob: dropout of the attention weights during training, 0 to 1.
@@ -46,12 +61,12 @@ class AICTConfig(PreTrainedConfig):
             other.
 
     Source: AICT (NeurIPS 2024), section 3; `decoder_stride`, `norm_first`, `color_statistics` and `backbone`
-        are additions of this package.
+        are additions of this package. The choices of `color_transform` and `image_weight` are those of its ablations.
     """
 
     model_type = "aict"
     # Trainer gathers the other outputs of an evaluation; the maps of one image take 2 to 20 MB.
-    keys_to_ignore_at_inference = ["sampling_intervals", "knots", "color_lut", "image_weight"]  # noqa: RUF012
+    keys_to_ignore_at_inference = ["sampling_intervals", "knots", "color_lut", "image_weight", "transform_maps"]  # noqa: RUF012
 
     image_size: int = 256
     patch_size: int = 4
@@ -67,6 +82,10 @@ class AICTConfig(PreTrainedConfig):
     decoder_hidden_size: int = 64
     statistics_dropout_prob: float | int = 0.0
     num_intervals: int = 8
+    color_transform: str | list[str] = "aict"
+    affine_inputs: AffineInputs = "linear"
+    image_weight: ImageWeight | None = None
+    weighted_channels: str = "rgb"
     decoder_channels: int = 12
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
@@ -79,6 +98,8 @@ class AICTConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.decoder_stride is None:
             self.decoder_stride = self.patch_size
+        if self.image_weight is None:
+            self.image_weight = "channels" if self.transform_kind in ("aict", "chain") else "none"
         super().__post_init__(**kwargs)
 
     def validate_positive(self) -> None:
@@ -145,6 +166,53 @@ class AICTConfig(PreTrainedConfig):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
 
+    def validate_color_transform(self) -> None:
+        given = self.color_transform
+        if isinstance(given, str):
+            if given not in TRANSFORMS:
+                raise ValueError(
+                    f"color_transform is {given!r}; expected {', '.join(TRANSFORMS)}, or a list of interval and color"
+                )
+        elif unknown := [kind for kind in given if kind not in LUT_KINDS]:
+            raise ValueError(f"color_transform lists {unknown[0]!r}; expected a list of interval and color")
+        elif "color" not in given:
+            raise ValueError(
+                f"color_transform is {given}, without a colour LUT; sampling intervals serve one, so add color"
+            )
+        if self.affine_inputs != "linear" and given != "affine":
+            raise ValueError(
+                f"affine_inputs is {self.affine_inputs}; color_transform {given} has none, so leave it out"
+            )
+
+    def validate_image_weight(self) -> None:
+        channels = self.weighted_channels
+        if self.image_weight not in (None, "none") and self.transform_kind not in ("aict", "chain"):
+            raise ValueError(
+                f"image_weight is {self.image_weight}; color_transform {self.color_transform} has no colour LUT to "
+                "weigh, so expected none"
+            )
+        if not channels or channels != "".join(channel for channel in "rgb" if channel in channels):
+            raise ValueError(
+                f"weighted_channels is {channels!r}; expected some of rgb in this order, such as gb, or image_weight "
+                "none to weigh no channel"
+            )
+        if channels != "rgb" and self.image_weight not in (None, "channels"):
+            raise ValueError(f"weighted_channels is {channels}; image_weight {self.image_weight} weighs no channels")
+
+    @property
+    def transform_kind(self) -> str:
+        """The file that holds the colour transformation: aict, chain, affine, adaint_seplut or filters."""
+        if self.color_transform == "curves" or not isinstance(self.color_transform, str):
+            return "chain"
+        return self.color_transform
+
+    @property
+    def lut_chain(self) -> list[str]:
+        """The LUTs that a pixel's colour goes through: interval, color; none for other transforms."""
+        if not isinstance(self.color_transform, str):
+            return self.color_transform
+        return {"aict": ["interval", "color"], "curves": ["color"]}.get(self.color_transform, [])
+
     @property
     def size_divisor(self) -> int:
         """Height and width of `pixel_values` must be multiples of this number."""
@@ -157,4 +225,4 @@ class AICTConfig(PreTrainedConfig):
         return self.image_size // self.patch_size * self.decoder_stride
 
 
-__all__ = ["AICTConfig", "Backbone"]
+__all__ = ["LUT_KINDS", "TRANSFORMS", "AICTConfig", "AffineInputs", "Backbone", "ImageWeight"]

@@ -174,6 +174,7 @@ class AICTImageProcessor(BaseImageProcessor):
         strength: float = 1.0,
         *,
         input_data_format: str | None = None,
+        kind: str = "aict",
     ) -> list[Any]:
         """Apply the predicted LUTs to the photos at full resolution.
 
@@ -183,15 +184,17 @@ class AICTImageProcessor(BaseImageProcessor):
             masks: their masks, as given to the processor.
             strength: share of the change to apply, 0 (returns the input bit for bit) to 1.
             input_data_format: as in `preprocess`.
+            kind: `model.config.transform_kind`, for a network with another colour transformation.
         Returns:
             one image per composite, of the composite's type, size and mode (PIL for a path). Alpha channels are kept.
             Pixels with mask 0 are identical to the input. Palette images keep their palette: convert them to RGB
             first for a result of full quality.
         Raises:
-            ValueError: for the reasons of `preprocess`, or if `outputs` holds another number of images.
+            ValueError: for the reasons of `preprocess`, or if `outputs` holds another number of images or maps of
+                another kind.
         """
-        photos = _paired(outputs, composites, masks, input_data_format)
-        return [photo.recolored(knots, color_lut, strength=strength) for photo, knots, color_lut in photos]
+        photos = _paired(outputs, composites, masks, input_data_format, kind)
+        return [photo.recolored(*maps, kind=kind, strength=strength) for photo, *maps in photos]
 
     def disharmony(
         self,
@@ -200,12 +203,13 @@ class AICTImageProcessor(BaseImageProcessor):
         masks: ImageLike | Sequence[ImageLike | None] | None = None,
         *,
         input_data_format: str | None = None,
+        kind: str = "aict",
     ) -> list[float]:
         """Measure how far the foreground's colours are from where the network would put them.
 
         Args:
             outputs: the output of `AICTModel` for `composites` and `masks` (`knots` and `color_lut` are read).
-            composites, masks, input_data_format: as for `post_process_harmonization`.
+            composites, masks, input_data_format, kind: as for `post_process_harmonization`.
         Returns:
             for each composite the mean CIEDE2000 between its foreground and the full-strength result, weighted by the
             mask: 0 fits, 5 is plain to see. A foreground of more than 65 536 pixels is measured at that many, evenly
@@ -213,19 +217,22 @@ class AICTImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: for the reasons of `post_process_harmonization`.
         """
-        photos = _paired(outputs, composites, masks, input_data_format)
-        return [photo.disharmony(knots, color_lut) for photo, knots, color_lut in photos]
+        photos = _paired(outputs, composites, masks, input_data_format, kind)
+        return [photo.disharmony(*maps, kind=kind) for photo, *maps in photos]
 
 
 def _paired(
-    outputs: Any, composites: Any, masks: Any, input_data_format: str | None
-) -> Iterator[tuple[OpenedPhoto, Tensor, Tensor]]:
-    """Each photo with its knots and color_lut."""
+    outputs: Any, composites: Any, masks: Any, input_data_format: str | None, kind: str
+) -> Iterator[tuple[Any, ...]]:
+    """Each photo with its maps."""
+    if (outputs.knots is None) == (kind == "aict"):
+        found = "none" if outputs.knots is None else "knots and color_lut"
+        raise ValueError(f"kind is {kind}, outputs holds {found} of AICT; pass kind=model.config.transform_kind")
+    maps = (outputs.knots, outputs.color_lut) if kind == "aict" else outputs.transform_maps
     pairs = pair_images(composites, masks)
-    if len(pairs) != len(outputs.knots):
-        raise ValueError(f"outputs holds {len(outputs.knots)} images, composites {len(pairs)}; pass the same ones")
-    photos = open_photos(composites, masks, input_data_format)
-    yield from zip(photos, outputs.knots, outputs.color_lut, strict=True)
+    if len(pairs) != len(maps[0]):
+        raise ValueError(f"outputs holds {len(maps[0])} images, composites {len(pairs)}; pass the same ones")
+    yield from zip(open_photos(composites, masks, input_data_format), *maps, strict=True)
 
 
 def _size_dict(size: Any) -> dict[str, int]:

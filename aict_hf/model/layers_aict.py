@@ -95,31 +95,30 @@ class AICTLayer(GradientCheckpointingLayer):
 class AICTColorStatistics(nn.Module):
     """Embeds the colour statistics of foreground, background and photo.
 
-    Returns a token, shape (B, hidden_size), and a change of `image_weight`, shape (B, 3 * K, 1, 1). Not part of the
-    published network: see `AICTConfig.color_statistics`.
+    Returns a token, shape (B, hidden_size), and a change of the global head's values, shape (B, outputs, 1, 1), or None
+    if `outputs` is 0. Not part of the published network: see `AICTConfig.color_statistics`.
     """
 
-    def __init__(self, config: AICTConfig):
+    def __init__(self, config: AICTConfig, outputs: int):
         super().__init__()
         self.fc1 = nn.Linear(3 * 12 + 1, config.intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.proj = nn.Linear(config.intermediate_size, 3 * config.num_intervals)
+        self.proj = nn.Linear(config.intermediate_size, outputs) if outputs else None
 
-    def forward(self, pixel_values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixel_values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         statistics = color_statistics(pixel_values, mask)
         embedded = self.activation(self.fc1(statistics.to(self.fc1.bias.dtype)))  # weights may be quantized
-        return self.fc2(embedded), self.proj(embedded)[:, :, None, None]
+        return self.fc2(embedded), None if self.proj is None else self.proj(embedded)[:, :, None, None]
 
 
 class AICTRegionStatistics(nn.Module):
     """Embeds the colour statistics and the means of the backbone's features inside and outside the foreground.
 
-    Returns a token, shape (B, hidden_size), and a change of `image_weight`, shape (B, 3 * K, 1, 1). Not part of the
-    published network: see `AICTConfig.backbone`.
+    Returns what `AICTColorStatistics` returns. Not part of the published network: see `AICTConfig.backbone`.
     """
 
-    def __init__(self, config: AICTConfig, channels: int):
+    def __init__(self, config: AICTConfig, channels: int, outputs: int):
         super().__init__()
         self.norm = nn.LayerNorm(3 * channels, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.statistics_dropout_prob)
@@ -127,15 +126,17 @@ class AICTRegionStatistics(nn.Module):
         self.fc1 = nn.Linear(3 * 12 + 1 + 3 * channels, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, config.intermediate_size // 2)
         self.token = nn.Linear(config.intermediate_size // 2, config.hidden_size)
-        self.proj = nn.Linear(config.intermediate_size // 2, 3 * config.num_intervals)
+        self.proj = nn.Linear(config.intermediate_size // 2, outputs) if outputs else None
 
-    def forward(self, pixel_values: Tensor, mask: Tensor, features: EfficientNetLiteFeatures) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, pixel_values: Tensor, mask: Tensor, features: EfficientNetLiteFeatures
+    ) -> tuple[Tensor, Tensor | None]:
         dtype = self.norm.weight.dtype  # those of linear layers may be quantized
         pooled = [region_means(map_, mask) for map_ in (features.stride8, features.stride16, features.stride32)]
         means = self.dropout(self.norm(torch.cat(pooled, dim=1).to(dtype)))
         statistics = torch.cat([color_statistics(pixel_values, mask).to(dtype), means], dim=1)
         embedded = self.activation(self.fc2(self.activation(self.fc1(statistics))))
-        return self.token(embedded), self.proj(embedded)[:, :, None, None]
+        return self.token(embedded), None if self.proj is None else self.proj(embedded)[:, :, None, None]
 
 
 class AICTDecoder(nn.Module):
@@ -210,17 +211,20 @@ def color_moments(colors: Tensor, weight: Tensor) -> Tensor:
     return torch.cat([4 * mean[:, :, 0] - 2, 8 * spread - 1.6, 2 * pairs - 1.4, skewness.clamp(-4, 4)], dim=1)
 
 
-class AICTImageWeightHead(nn.Module):
-    """One weight per colour-LUT node for the whole image, from the encoder features (global consistent weights)."""
+class AICTGlobalHead(nn.Module):
+    """Values for the whole image, shape (B, outputs, 1, 1), from the encoder features.
 
-    def __init__(self, config: AICTConfig):
+    They are the weights of colour-LUT nodes (global consistent weights), or what a global colour transformation takes.
+    """
+
+    def __init__(self, config: AICTConfig, outputs: int):
         super().__init__()
         half, quarter = config.hidden_size // 2, config.hidden_size // 4
         self.conv1 = nn.Conv2d(config.hidden_size, half, kernel_size=3, padding=1)
         self.norm1 = nn.BatchNorm2d(half)
         self.conv2 = nn.Conv2d(half, quarter, kernel_size=3, padding=1)
         self.norm2 = nn.BatchNorm2d(quarter)
-        self.proj = nn.Linear(quarter, 3 * config.num_intervals)
+        self.proj = nn.Linear(quarter, outputs)
 
     def forward(self, features: Tensor) -> Tensor:
         features = F.relu(self.norm1(self.conv1(features)))
@@ -233,7 +237,7 @@ __all__ = [
     "AICTAttention",
     "AICTColorStatistics",
     "AICTDecoder",
-    "AICTImageWeightHead",
+    "AICTGlobalHead",
     "AICTLayer",
     "AICTRegionStatistics",
     "color_moments",

@@ -204,6 +204,16 @@ def _takes(dtypes: tuple[torch.dtype, ...], composite: Tensor, mask: Tensor, kno
 
 
 def _check_arguments(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor, strength: float) -> None:
+    check_images(composite, mask, strength)
+    for name, maps in (("knots", knots), ("color_lut", color_lut)):
+        if maps.ndim != 5 or maps.shape[0] != composite.shape[0] or maps.shape[1] != 3 or maps.shape[2] < 2:
+            raise ValueError(
+                f"{name} has shape {tuple(maps.shape)}; expected ({composite.shape[0]}, 3, nodes, h, w), nodes >= 2"
+            )
+
+
+def check_images(composite: Tensor, mask: Tensor, strength: float) -> None:
+    """Refuse photos, masks and strengths that `apply_luts` does not take, with ValueError."""
     for name, image, channels, integers in (
         ("composite", composite, 3, (torch.uint8, torch.uint16)),
         ("mask", mask, 1, (torch.uint8,)),
@@ -218,11 +228,6 @@ def _check_arguments(composite: Tensor, mask: Tensor, knots: Tensor, color_lut: 
             f"mask has shape {tuple(mask.shape)}, composite {tuple(composite.shape)}; "
             "they must agree in batch, height and width: resize the mask to the composite"
         )
-    for name, maps in (("knots", knots), ("color_lut", color_lut)):
-        if maps.ndim != 5 or maps.shape[0] != composite.shape[0] or maps.shape[1] != 3 or maps.shape[2] < 2:
-            raise ValueError(
-                f"{name} has shape {tuple(maps.shape)}; expected ({composite.shape[0]}, 3, nodes, h, w), nodes >= 2"
-            )
     if not 0 <= strength <= 1:
         raise ValueError(f"strength is {strength}; expected 0 (the composite itself) to 1 (fully harmonized)")
 
@@ -237,4 +242,4 @@ def _check_out(out: Tensor, composite: Tensor, others: tuple[Tensor, ...]) -> No
         raise ValueError("out is given and an input requires gradients; leave out `out`, or use torch.no_grad()")
 
 
-__all__ = ["apply_luts"]
+__all__ = ["apply_luts", "check_images"]

@@ -3,7 +3,7 @@
 The kernels are tested against this file, and it does the work where no kernel takes the device or dtype.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ def apply_luts_reference(
     height, width = composite.shape[2:]
     full_height = height + top if full_height is None else full_height
     positions = pixel_positions(full_height, width, slice(top, top + height), slice(None), knots)
-    return _blend(composite, mask, knots, color_lut, strength, positions)
+    return _recolor_block(composite, mask, knots, color_lut, strength, positions)
 
 
 def apply_luts_in_strips(
@@ -77,7 +77,7 @@ def apply_luts_in_strips(
             columns = slice(int(foreground[0]), int(foreground[-1]) + 1)
             positions = pixel_positions(full_height, width, slice(top + rows.start, top + rows.stop), columns, knots)
             block = slice(None), slice(None), rows, columns
-            out[block] = _blend(composite[block], mask[block], knots, color_lut, strength, positions)
+            out[block] = _recolor_block(composite[block], mask[block], knots, color_lut, strength, positions)
     return out
 
 
@@ -107,8 +107,8 @@ def lut_gradients_reference(
         positions = pixel_positions(full_height, width, slice(top + rows.start, top + rows.stop), slice(None), knots)
         intensity = unit_tensor(composite[:, :, rows], knots.dtype)
         weight = unit_tensor(mask[:, :, rows], knots.dtype) * strength
-        redistributed = look_up(_interpolate(knots, positions), intensity)
-        curves = _interpolate(color_lut, positions)
+        redistributed = look_up(interpolate_maps(knots, positions), intensity)
+        curves = interpolate_maps(color_lut, positions)
         output = look_up(curves, redistributed)
         # Back through the blend, the clamp, the second look-up and the first.
         passed = (output >= 0) & (output <= 1)
@@ -131,8 +131,8 @@ def sample_luts(intensity: Tensor, positions: Tensor, knots: Tensor, color_lut: 
         recoloured pixels in [0, 1], not yet blended by a mask, shape (B, 3, P).
     """
     grid = positions[:, :, None]
-    redistributed = look_up(_interpolate(knots, grid), intensity.detach()[..., None])
-    return look_up(_interpolate(color_lut, grid), redistributed).clamp(0, 1)[..., 0]
+    redistributed = look_up(interpolate_maps(knots, grid), intensity.detach()[..., None])
+    return look_up(interpolate_maps(color_lut, grid), redistributed).clamp(0, 1)[..., 0]
 
 
 def look_up(nodes: Tensor, values: Tensor) -> Tensor:
@@ -153,15 +153,36 @@ def look_up(nodes: Tensor, values: Tensor) -> Tensor:
     return result
 
 
-def _blend(
+def _recolor_block(
     composite: Tensor, mask: Tensor, knots: Tensor, color_lut: Tensor, strength: float, positions: Tensor
 ) -> Tensor:
     """`apply_luts` for pixels at `positions` of the photo, shape (H, W, 2)."""
+
+    def through_luts(intensity: Tensor) -> Tensor:
+        redistributed = look_up(interpolate_maps(knots, positions), intensity.detach())
+        return look_up(interpolate_maps(color_lut, positions), redistributed)
+
+    return blend(composite, mask, through_luts, strength=strength, dtype=knots.dtype)
+
+
+def blend(
+    composite: Tensor, mask: Tensor, recolor: Callable[[Tensor], Tensor], *, strength: float, dtype: torch.dtype
+) -> Tensor:
+    """Recolour pixels where the mask is, and keep the others as they are.
+
+    Args:
+        composite: RGB, uint8, uint16 or float in [0, 1], shape (B, 3, H, W).
+        mask: foreground, uint8 or float in [0, 1], shape (B, 1, H, W).
+        recolor: makes new colours of RGB in [0, 1]; the result is clamped.
+        strength: share of the change to apply, 0 to 1.
+        dtype: floating-point type to compute in.
+    Returns:
+        shape and dtype of `composite`; integers are rounded to nearest.
+    """
     scale = FULL_SCALE.get(composite.dtype, 1.0)
-    levels = composite.to(knots.dtype)
-    weight = unit_tensor(mask, knots.dtype) * strength
-    redistributed = look_up(_interpolate(knots, positions), levels.detach() / scale)
-    output = look_up(_interpolate(color_lut, positions), redistributed).clamp(0, 1)
+    levels = composite.to(dtype)
+    weight = unit_tensor(mask, dtype) * strength
+    output = recolor(levels / scale).clamp(0, 1)
     blended = torch.where(weight > 0, weight * (output * scale) + (1 - weight) * levels, levels)
     return blended.to(composite.dtype) if scale == 1.0 else (blended + 0.5).to(composite.dtype)
 
@@ -171,7 +192,7 @@ def unit_tensor(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return values.to(dtype) / FULL_SCALE.get(values.dtype, 1.0)
 
 
-def _interpolate(maps: Tensor, positions: Tensor) -> Tensor:
+def interpolate_maps(maps: Tensor, positions: Tensor) -> Tensor:
     """LUT maps (B, 3, N, h, w) at `positions` ((B, )H, W, 2) of the photo: (B, 3, N, H, W)."""
     channels, nodes = maps.shape[1:3]
     grid = positions.expand(maps.shape[0], -1, -1, -1)
@@ -200,7 +221,7 @@ def _scatter(gradient: Tensor, values: Tensor, positions: Tensor, maps: Tensor) 
     hats = [_hat(position, node) for node in range(maps.shape[2])]
     nodes = (gradient[:, :, None] * torch.stack(hats, dim=2)).flatten(1, 2)
     grid = positions.expand(maps.shape[0], -1, -1, -1)
-    # bilinear, border, align_corners: as _interpolate
+    # bilinear, border, align_corners: as interpolate_maps
     scattered, _ = torch.ops.aten.grid_sampler_2d_backward(nodes, maps.flatten(1, 2), grid, 0, 1, True, [True, False])
     return scattered.unflatten(1, maps.shape[1:3])
 
@@ -216,6 +237,8 @@ def _strips(composite: Tensor, knots: Tensor, color_lut: Tensor) -> Iterator[sli
 __all__ = [
     "apply_luts_in_strips",
     "apply_luts_reference",
+    "blend",
+    "interpolate_maps",
     "knots_from_intervals",
     "look_up",
     "lut_gradients_reference",

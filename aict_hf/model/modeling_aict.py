@@ -17,11 +17,14 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .backbone_efficientnet import BACKBONES, EfficientNetLiteBackbone, EfficientNetLiteFeatures
+from .color_transform import HEADS, apply_transform
 from .configuration_aict import AICTConfig
-from .layers_aict import AICTColorStatistics, AICTDecoder, AICTImageWeightHead, AICTLayer, AICTRegionStatistics
+from .layers_aict import AICTColorStatistics, AICTDecoder, AICTGlobalHead, AICTLayer, AICTRegionStatistics
 from .losses_aict import harmonization_loss
-from .lut import apply_luts
 from .lut_reference import knots_from_intervals
+from .transform_adaint_seplut import AdaIntSepLUTHead
+from .transform_affine import AffineHead
+from .transform_chain import LUTChainHead
 
 
 @dataclass
@@ -33,7 +36,8 @@ class AICTOutput(ModelOutput):
         sampling_intervals: positive, sum to 1 over K, shape (B, 3, K, h, w).
         knots: running sums of the sampling intervals, 0 to 1: nodes of the first LUT, shape (B, 3, K + 1, h, w).
         color_lut: nodes of the colour LUT, already weighted, shape (B, 3, K, h, w).
-        image_weight: global weights of the nodes in `color_lut`, colour channel major, shape (B, 3 * K, 1, 1).
+        image_weight: global weights of the nodes in `color_lut`, colour channel major, shape (B, 3 * K, 1, 1); with
+            `config.image_weight` "spatial" weights of the positions, shape (B, 1, h, w), with "none" None.
         harmonized: low-resolution result in [0, 1], shape and dtype of `pixel_values`; None with
             `return_harmonized=False`.
         full_harmonized: full-resolution results: a tensor for a tensor of `full_composites`, a list of (3, H, W)
@@ -41,6 +45,8 @@ class AICTOutput(ModelOutput):
         hidden_states: tokens before the first transformer layer and after each layer, shape (B, tokens, hidden_size);
             None unless asked for.
         attentions: attention weights of each layer, shape (B, heads, tokens, tokens); None unless asked for.
+        transform_maps: what a `config.color_transform` other than "aict" takes, as its file `transform_*.py` says; then
+            `sampling_intervals`, `knots` and `color_lut` are None.
     """
 
     loss: Tensor | None = None
@@ -52,6 +58,16 @@ class AICTOutput(ModelOutput):
     full_harmonized: Tensor | list[Tensor] | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    transform_maps: tuple[Tensor, ...] | None = None
+
+    @property
+    def maps(self) -> tuple[Tensor, ...]:
+        """What `apply_transform` takes: `knots` and `color_lut`, or `transform_maps`."""
+        if self.transform_maps is not None:
+            return self.transform_maps
+        assert self.knots is not None
+        assert self.color_lut is not None
+        return self.knots, self.color_lut
 
 
 def _check_shards(folder: str | os.PathLike | None, subfolder: str = "", config: Any = None) -> None:
@@ -103,8 +119,9 @@ class AICTModel(PreTrainedModel):
     _input_embed_layer = "patch_embeddings"
     supports_gradient_checkpointing = True
     _no_split_modules = [  # noqa: RUF012  as transformers declares it
-        *("AICTLayer", "AICTImageWeightHead"),
+        *("AICTLayer", "AICTGlobalHead"),
         *("EfficientNetLiteBackbone", "AICTRegionStatistics", "AICTDecoder"),
+        *("LUTChainHead", "AdaIntSepLUTHead"),
     ]
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -120,13 +137,18 @@ class AICTModel(PreTrainedModel):
         super().__init__(config)
         nodes = 3 * config.num_intervals
         assert config.decoder_stride is not None
+        head = HEADS.get(config.transform_kind)
+        global_outputs = getattr(head, "global_outputs", 0)
+        weights = 0
+        if config.image_weight == "channels":
+            weights = config.lut_chain.count("color") * len(config.weighted_channels) * config.num_intervals
         self.patch_embeddings = nn.Conv2d(4, config.hidden_size, config.patch_size, stride=config.patch_size)
         self.backbone: EfficientNetLiteBackbone | None = None
         self.color_statistics: AICTColorStatistics | AICTRegionStatistics | None = None
         self.decoder: nn.ConvTranspose2d | AICTDecoder
         if config.backbone is None:
             if config.color_statistics:
-                self.color_statistics = AICTColorStatistics(config)
+                self.color_statistics = AICTColorStatistics(config, weights + global_outputs)
         else:
             stages = BACKBONES[config.backbone]
             stride4, stride8, stride16, stride32 = (stages[number].channels for number in (1, 2, 4, 6))
@@ -134,7 +156,8 @@ class AICTModel(PreTrainedModel):
             self.stride16_proj = nn.Conv2d(stride16, config.hidden_size, kernel_size=1)
             self.stride32_proj = nn.Conv2d(stride32, config.hidden_size, kernel_size=1)
             if config.color_statistics:
-                self.color_statistics = AICTRegionStatistics(config, stride8 + stride16 + stride32)
+                channels = stride8 + stride16 + stride32
+                self.color_statistics = AICTRegionStatistics(config, channels, weights + global_outputs)
         self.layers = nn.ModuleList([AICTLayer(config) for _ in range(config.num_hidden_layers)])
         if config.backbone is None:
             self.decoder = nn.ConvTranspose2d(
@@ -142,9 +165,22 @@ class AICTModel(PreTrainedModel):
             )
         else:
             self.decoder = AICTDecoder(config, stride4)
-        self.sampling_intervals_head = nn.Conv2d(config.decoder_channels, nodes, kernel_size=1)
-        self.color_lut_head = nn.Conv2d(config.decoder_channels, nodes, kernel_size=1)
-        self.image_weight_head = AICTImageWeightHead(config)
+        self.sampling_intervals_head: nn.Conv2d | None = None
+        self.color_lut_head: nn.Conv2d | None = None
+        self.transform_head: nn.Module | None = None
+        self.image_weight_head: AICTGlobalHead | nn.Conv2d | None = None
+        self.global_head: AICTGlobalHead | None = None
+        if head is None:
+            self.sampling_intervals_head = nn.Conv2d(config.decoder_channels, nodes, kernel_size=1)
+            self.color_lut_head = nn.Conv2d(config.decoder_channels, nodes, kernel_size=1)
+        else:
+            self.transform_head = head(config)
+        if weights:
+            self.image_weight_head = AICTGlobalHead(config, weights)
+        elif config.image_weight == "spatial":
+            self.image_weight_head = nn.Conv2d(config.decoder_channels, 1, kernel_size=1)
+        if global_outputs:
+            self.global_head = AICTGlobalHead(config, global_outputs)
         self.post_init()
 
     @classmethod
@@ -198,19 +234,28 @@ class AICTModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Use torch's default for linear and convolution weights, zero biases, and LUTs close to the identity."""
         super()._init_weights(module)
+        if isinstance(module, AdaIntSepLUTHead):
+            module.init_basis()
         if not isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             return
         gain = 1.0
-        if module is self.color_lut_head:
+        if module in self._lut_heads("color"):
             gain = 0.3
             init.copy_(module.bias, torch.linspace(0, 1, self.config.num_intervals).repeat(3))  # type: ignore[arg-type]
-        elif module is self.sampling_intervals_head:
+        elif module in self._lut_heads("interval"):
             gain = 0.3
         elif isinstance(self.color_statistics, AICTRegionStatistics) and module is self.color_statistics.proj:
             gain = 0.1
-        elif module is self.image_weight_head.proj:
+        elif module is self.image_weight_head or (
+            isinstance(self.image_weight_head, AICTGlobalHead) and module is self.image_weight_head.proj
+        ):
             gain = 0.1
-            init.ones_(module.bias)
+            init.ones_(module.bias)  # type: ignore[arg-type]
+        elif self.global_head is not None and module is self.global_head.proj:
+            gain = 0.1
+        elif isinstance(self.transform_head, AffineHead) and module is self.transform_head.coefficients:
+            gain = 0.3
+            self.transform_head.init_bias()
         elif isinstance(self.decoder, AICTDecoder) and module is self.decoder.backbone_lateral:
             gain = 0.0  # the features are large: ordinary weights would start training far from the identity
         elif isinstance(self.decoder, AICTDecoder) and module is self.decoder.image_lateral:
@@ -218,6 +263,14 @@ class AICTModel(PreTrainedModel):
         fan_in = module.weight.shape[0 if isinstance(module, nn.ConvTranspose2d) else 1] * module.weight[0, 0].numel()
         bound = gain * fan_in**-0.5
         init.uniform_(module.weight, -bound, bound)
+
+    def _lut_heads(self, kind: str) -> list[nn.Module | None]:
+        """The layers that make the LUTs of a kind, "interval" or "color"."""
+        if isinstance(self.transform_head, LUTChainHead):
+            return [
+                head for own, head in zip(self.config.lut_chain, self.transform_head.luts, strict=True) if own == kind
+            ]
+        return [self.color_lut_head if kind == "color" else self.sampling_intervals_head]
 
     @can_return_tuple
     def forward(
@@ -279,8 +332,9 @@ class AICTModel(PreTrainedModel):
                 self.stride32_proj(pretrained[0].stride32), scale_factor=2, mode="bilinear", align_corners=False
             )
         hidden_states = patches.flatten(2).transpose(1, 2)
+        statistics_change = None
         if self.color_statistics is not None:
-            token, weight_change = self.color_statistics(pixel_values, mask, *pretrained)
+            token, statistics_change = self.color_statistics(pixel_values, mask, *pretrained)
             hidden_states = hidden_states + token[:, None]
         all_hidden_states: tuple[Tensor, ...] | None = (hidden_states,) if output_hidden_states else None
         attentions: tuple[Tensor, ...] | None = () if output_attentions else None
@@ -292,30 +346,54 @@ class AICTModel(PreTrainedModel):
 
         laterals = [] if self.backbone is None else [pretrained[0].stride4, image]
         decoded = self.decoder(encoded, *laterals)
-        image_weight = self.image_weight_head(encoded)
-        if self.color_statistics is not None:
-            image_weight = image_weight + weight_change
-        interval_logits = self.sampling_intervals_head(decoded)
-        color_lut = self.color_lut_head(decoded) * image_weight.to(decoded.device)
+        image_weight: Tensor | None = None
+        if isinstance(self.image_weight_head, AICTGlobalHead):
+            image_weight = self.image_weight_head(encoded)
+            if statistics_change is not None:
+                image_weight = image_weight + statistics_change
+            image_weight = self._weights_of_all_channels(image_weight)
+        elif self.image_weight_head is not None:
+            image_weight = self.image_weight_head(decoded)
 
         # At least float32 from here on: half precision would show as steps in smooth colours.
-        dtype = torch.promote_types(torch.float32, color_lut.dtype)
-        shape = (3, self.config.num_intervals)
-        sampling_intervals = interval_logits.to(color_lut.device, dtype).unflatten(1, shape).softmax(dim=2)
-        color_lut = color_lut.to(dtype).unflatten(1, shape)
-        knots = knots_from_intervals(sampling_intervals)
-        pixel_values, mask = pixel_values.to(knots.device), mask.to(knots.device)  # a device_map may split the model
-        harmonized = apply_luts(pixel_values, mask, knots, color_lut) if return_harmonized else None
+        sampling_intervals: Tensor | None = None
+        knots: Tensor | None = None
+        color_lut: Tensor | None = None
+        transform_maps: tuple[Tensor, ...] | None = None
+        maps: tuple[Tensor, ...]
+        if self.sampling_intervals_head is not None and self.color_lut_head is not None:
+            interval_logits = self.sampling_intervals_head(decoded)
+            color_lut = self.color_lut_head(decoded)
+            if image_weight is not None:
+                color_lut = color_lut * image_weight.to(decoded.device)
+            dtype = torch.promote_types(torch.float32, color_lut.dtype)
+            shape = (3, self.config.num_intervals)
+            sampling_intervals = interval_logits.to(color_lut.device, dtype).unflatten(1, shape).softmax(dim=2)
+            color_lut = color_lut.to(dtype).unflatten(1, shape)
+            knots = knots_from_intervals(sampling_intervals)
+            maps = knots, color_lut
+        else:
+            assert self.transform_head is not None
+            global_values = image_weight
+            if self.global_head is not None:
+                global_values = self.global_head(encoded)
+                if statistics_change is not None:
+                    global_values = global_values + statistics_change
+            maps = transform_maps = self.transform_head(decoded, global_values, pixel_values)
+        kind = self.config.transform_kind
+        pixel_values, mask = (
+            pixel_values.to(maps[0].device),
+            mask.to(maps[0].device),
+        )  # a device_map may split the model
+        harmonized = apply_transform(kind, pixel_values, mask, *maps) if return_harmonized else None
 
         full_harmonized: Tensor | list[Tensor] | None = None
         if isinstance(full_composites, Tensor) and isinstance(full_masks, Tensor):
-            full_harmonized = apply_luts(full_composites, full_masks, knots, color_lut)
+            full_harmonized = apply_transform(kind, full_composites, full_masks, *maps)
         elif full_composites is not None and full_masks is not None:
             full_harmonized = [
-                apply_luts(photo[None], foreground[None], photo_knots[None], photo_lut[None])[0]
-                for photo, foreground, photo_knots, photo_lut in zip(
-                    full_composites, full_masks, knots, color_lut, strict=True
-                )
+                apply_transform(kind, photo[None], foreground[None], *(values[None] for values in own))[0]
+                for photo, foreground, *own in zip(full_composites, full_masks, *maps, strict=True)
             ]
 
         loss = None
@@ -327,11 +405,24 @@ class AICTModel(PreTrainedModel):
             sampling_intervals=sampling_intervals,
             knots=knots,
             color_lut=color_lut,
-            image_weight=image_weight.to(dtype),
+            image_weight=None if image_weight is None else image_weight.to(maps[0].dtype),
             harmonized=harmonized,
             full_harmonized=full_harmonized,
             hidden_states=all_hidden_states,
             attentions=attentions,
+            transform_maps=transform_maps,
+        )
+
+    def _weights_of_all_channels(self, image_weight: Tensor) -> Tensor:
+        """Weights (B, n, 1, 1) of the weighted channels with ones for the others: (B, colour LUTs * 3 * K, 1, 1)."""
+        if self.config.weighted_channels == "rgb":
+            return image_weight
+        nodes = self.config.num_intervals
+        weighted = iter(image_weight.split(nodes, dim=1))
+        ones = torch.ones_like(image_weight[:, :nodes])
+        channels = "rgb" * self.config.lut_chain.count("color")
+        return torch.cat(
+            [next(weighted) if channel in self.config.weighted_channels else ones for channel in channels], dim=1
         )
 
     def _check_inputs(

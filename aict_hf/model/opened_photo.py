@@ -89,13 +89,13 @@ class OpenedPhoto:
         """
         return low_resolution_copies(self.rgb, self.mask, size, opacity=self.opacity)
 
-    def recolored(self, knots: LUTMap, color_lut: LUTMap, *, strength: float = 1.0, overwrite: bool = False) -> Any:
-        """Apply LUT maps at full resolution.
+    def recolored(self, *maps: LUTMap, kind: str = "aict", strength: float = 1.0, overwrite: bool = False) -> Any:
+        """Apply the network's maps at full resolution.
 
         Args:
-            knots: the photo's maps as the network returns them, without the batch dimension, shape (3, K + 1, h, w):
-                tensors, which `apply_luts` takes, or arrays, which need numba and no torch.
-            color_lut: likewise, shape (3, K, h, w).
+            maps: the photo's `AICTOutput.maps` without the batch dimension: for AICT itself knots (3, K + 1, h, w) and
+                color_lut (3, K, h, w). They are tensors or, for AICT itself, arrays, which need numba and no torch.
+            kind: `AICTConfig.transform_kind` of the network.
             strength: share of the change to apply, 0 (returns the input bit for bit) to 1.
             overwrite: write to `rgb` itself, if its memory allows it. A large photo then needs less memory, and this
                 object is of no use afterwards.
@@ -108,15 +108,15 @@ class OpenedPhoto:
         # The colours of a PIL image are a copy; those of a gray one are one channel in memory.
         own = overwrite and isinstance(self.original, Image.Image) and self.rgb.strides[0] > 0
         out = self.rgb if own else None
-        harmonized = recolor(self.rgb, self.mask, knots, color_lut, strength=strength, out=out)
+        harmonized = recolor(self.rgb, self.mask, *maps, kind=kind, strength=strength, out=out)
         foreground = self.mask if strength > 0 else np.zeros_like(self.mask)
         return put_back(self.original, harmonized, foreground, self.input_data_format)
 
-    def disharmony(self, knots: LUTMap, color_lut: LUTMap) -> float:
-        """Measure how far the foreground's colours are from where the LUT maps put them.
+    def disharmony(self, *maps: LUTMap, kind: str = "aict") -> float:
+        """Measure how far the foreground's colours are from where the network's maps put them.
 
         Args:
-            knots, color_lut: as for `recolored`.
+            maps, kind: as for `recolored`.
         Returns:
             mean CIEDE2000 as `AICTImageProcessor.disharmony` defines it.
         """
@@ -128,11 +128,11 @@ class OpenedPhoto:
             inside = inside[np.linspace(0, len(inside) - 1, DISHARMONY_PIXELS).astype(np.int64)]
         row, column = np.divmod(inside, width)
         colors, weight = to_unit(self.rgb[:, row, column]), to_unit(self.mask[0, row, column])
-        if isinstance(knots, np.ndarray):
-            changed = _sampled_by_numba(self.rgb, row, column, knots, color_lut)
+        if isinstance(maps[0], np.ndarray):
+            changed = _sampled_by_numba(self.rgb, row, column, *maps)
         else:
             positions = np.stack([column * (2 / max(width - 1, 1)) - 1, row * (2 / max(height - 1, 1)) - 1], axis=-1)
-            changed = _sampled_by_torch(colors, positions, knots, color_lut)
+            changed = _sampled_by_torch(kind, colors, positions, *maps)
         result = weight * changed + (1 - weight) * colors
         difference = ciede2000(rgb_to_lab(colors), rgb_to_lab(result))
         return float((weight * difference).sum() / weight.sum())
@@ -141,42 +141,44 @@ class OpenedPhoto:
 def recolor(
     rgb: np.ndarray,
     mask: np.ndarray,
-    knots: LUTMap,
-    color_lut: LUTMap,
-    *,
+    *maps: LUTMap,
+    kind: str = "aict",
     strength: float = 1.0,
     out: np.ndarray | None = None,
     top: int = 0,
     full_height: int | None = None,
 ) -> np.ndarray:
-    """`apply_luts` for one photo on the CPU: by torch if the maps are tensors, else by numba alone.
+    """`apply_transform` for one photo on the CPU: by torch if the maps are tensors, else by numba alone.
 
     Args:
         rgb: RGB, uint8, uint16 or float in [0, 1], shape (3, H, W).
         mask: its foreground, uint8 or float in [0, 1], shape (1, H, W).
-        knots: shape (3, K + 1, h, w).
-        color_lut: shape (3, K, h, w).
+        maps, kind: as for `OpenedPhoto.recolored`.
         strength, out, top, full_height: as for `aict_hf.model.lut.apply_luts`; `out` is `rgb` itself or None.
     Returns:
         the recoloured photo, shape and memory layout of `rgb`.
     Raises:
         ValueError: if the strength is out of range.
     """
-    by = _recolor_by_numba if isinstance(knots, np.ndarray) else _recolor_by_torch
-    return by(rgb, mask, knots, color_lut, out is not None, strength=strength, top=top, full_height=full_height)
+    place = {"strength": strength, "top": top, "full_height": full_height}
+    if isinstance(maps[0], np.ndarray):
+        knots, color_lut = maps
+        return _recolor_by_numba(rgb, mask, knots, color_lut, out is not None, **place)
+    return _recolor_by_torch(rgb, mask, *maps, kind=kind, in_place=out is not None, **place)
 
 
 def _recolor_by_torch(
-    rgb: np.ndarray, mask: np.ndarray, knots: "Tensor", color_lut: "Tensor", in_place: bool, **options: Any
+    rgb: np.ndarray, mask: np.ndarray, *maps: "Tensor", kind: str, in_place: bool, **options: Any
 ) -> np.ndarray:
     import torch
 
-    from .lut import apply_luts
+    from .color_transform import apply_transform
 
     with torch.no_grad():
-        composite, foreground = (torch.from_numpy(values)[None].to(knots.device) for values in (rgb, mask))
+        composite, foreground = (torch.from_numpy(values)[None].to(maps[0].device) for values in (rgb, mask))
+        batch = (values[None] for values in maps)
         out = composite if in_place else None
-        return apply_luts(composite, foreground, knots[None], color_lut[None], out=out, **options)[0].cpu().numpy()
+        return apply_transform(kind, composite, foreground, *batch, out=out, **options)[0].cpu().numpy()
 
 
 def _recolor_by_numba(
@@ -284,15 +286,15 @@ def _name(image: Any, mask: Any, index: int) -> str:
     return paths[0] if paths else f"image {index}"
 
 
-def _sampled_by_torch(colors: np.ndarray, positions: np.ndarray, knots: "Tensor", color_lut: "Tensor") -> np.ndarray:
+def _sampled_by_torch(kind: str, colors: np.ndarray, positions: np.ndarray, *maps: "Tensor") -> np.ndarray:
     """Full-strength colours of single pixels, shape (3, P): `colors` of this shape, and `positions`, shape (P, 2)."""
     import torch
 
-    from .lut_reference import sample_luts
+    from .color_transform import sample_transform
 
     with torch.no_grad():
-        pixels, places = (torch.from_numpy(values)[None].float().to(knots.device) for values in (colors, positions))
-        return sample_luts(pixels, places, knots[None].float(), color_lut[None].float())[0].cpu().numpy()
+        pixels, places = (torch.from_numpy(values)[None].float().to(maps[0].device) for values in (colors, positions))
+        return sample_transform(kind, pixels, places, *(values[None].float() for values in maps))[0].cpu().numpy()
 
 
 def _sampled_by_numba(

@@ -91,10 +91,11 @@ class ImageHarmonizationPipeline(Pipeline):
         # transformers leaves an `OpenedPhoto` alone: it would stack or move a bare tensor or array.
         photos = input_tensors.pop("photo")
         outputs = self.model(**input_tensors, return_harmonized=False)
-        maps = zip(outputs.knots, outputs.color_lut, strict=True)
+        options = {"kind": self.model.config.transform_kind, "strength": strength}
+        maps = zip(*outputs.maps, strict=True)
         if not isinstance(photos, list):
-            return {"harmonized": _Result(photos.recolored(*next(maps), strength=strength))}
-        results = [photo.recolored(*luts, strength=strength) for photo, luts in zip(photos, maps, strict=True)]
+            return {"harmonized": _Result(photos.recolored(*next(maps), **options))}
+        results = [photo.recolored(*own, **options) for photo, own in zip(photos, maps, strict=True)]
         return {"harmonized": [_Result(result) for result in results]}
 
     def postprocess(self, model_outputs: dict[str, Any]) -> Any:

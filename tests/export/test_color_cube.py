@@ -3,9 +3,10 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo
+from conftest import make_photo, small_config
 from PIL import Image
 
+from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, Harmonizer
 from aict_hf.errors import InputError
 from aict_hf.export.color_cube import apply_curves, cube_error, export_cube, mean_curves, write_cube
 from aict_hf.model.image_arrays import photo_arrays
@@ -119,3 +120,14 @@ def test_export_cube_takes_foregrounds_of_one_pixel_but_not_empty_ones(tmp_path,
     Image.fromarray(mask).save(tmp_path / "tiny.png")
     export_cube(tmp_path / "photo.png", tmp_path / "tiny.png", tmp_path / "look.cube", harmonizer, size=3)
     assert (tmp_path / "look.cube").exists()
+
+
+def test_export_cube_needs_the_luts_of_aict(tmp_path):
+    network = AICTModel(AICTConfig.from_dict(small_config().to_dict() | {"color_transform": "curves"})).eval()
+    photo, mask = make_photo()
+    for name, pixels in (("photo", photo), ("mask", mask)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    files = [tmp_path / name for name in ("photo.png", "mask.png", "look.cube")]
+    with pytest.raises(InputError, match="colour transformation is chain; this needs the LUTs of aict"):
+        export_cube(*files, Harmonizer(network, AICTImageProcessor(size=32)))
+    assert not files[2].exists()

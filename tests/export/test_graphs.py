@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo, save_small_checkpoint
+from conftest import make_photo, save_small_checkpoint, small_config
 from PIL import Image
 
-from aict_hf import apply_luts
+from aict_hf import AICTConfig, AICTImageProcessor, AICTModel, apply_luts
 from aict_hf.errors import InputError
 from aict_hf.export.graphs import export_graphs
 from aict_hf.model.lut_reference import apply_luts_reference
@@ -39,6 +39,15 @@ def inputs(batch, side=32):
 def photos(batch, height, width):
     generator = torch.Generator().manual_seed(height)
     return tuple(torch.rand(batch, channels, height, width, generator=generator) for channels in (3, 1))
+
+
+def test_other_colour_transformations_have_no_graphs(tmp_path):
+    model = AICTModel(AICTConfig.from_dict(small_config().to_dict() | {"color_transform": "curves"}))
+    model.save_pretrained(tmp_path / "curves")
+    AICTImageProcessor(size=32).save_pretrained(tmp_path / "curves")
+    with pytest.raises(InputError, match="color_transform is curves; graphs exist for aict alone"):
+        export_graphs(tmp_path / "curves", tmp_path / "out", format="torch")
+    assert not (tmp_path / "out").exists()
 
 
 def test_onnx_graphs_agree_with_torch_at_other_sizes(model, onnx_folder):

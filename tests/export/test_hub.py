@@ -4,14 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import HUB_COMMIT, make_photo, put_in_cache
+from conftest import HUB_COMMIT, make_photo, put_in_cache, small_config
 from forks import ForkServer
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 from test_model_card import TEXT, write_results
 
-from aict_hf import AICTImageProcessor, AICTModel
+from aict_hf import AICTConfig, AICTImageProcessor, AICTModel
 from aict_hf.errors import InputError
 from aict_hf.export.hub import export_repository, push_repository
 from aict_hf.harmonize.onnx_network import onnx_obstacle
@@ -99,6 +99,27 @@ def test_it_loads_where_people_will_load_it(program, source, python, model, proc
     expected = processor.post_process_harmonization(ours, photo, mask)[0]
     difference = np.abs(np.asarray(Image.open(tmp_path / "out.png"), int) - expected)
     assert difference.max() <= 1  # one rounds in numba, one in torch
+
+
+@pytest.mark.parametrize("transform", ["curves", "affine", "adaint_seplut", "filters"])
+def test_other_colour_transformations_load_from_the_hub_without_the_package(transform, forks, processor, tmp_path):
+    torch.manual_seed(0)
+    fields = small_config().to_dict() | {"color_transform": transform, "image_weight": None}
+    model = AICTModel(AICTConfig.from_dict(fields)).eval()
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "mine")
+    (tmp_path / "mine" / "README.md").write_text(TEXT)
+    exported = export_repository(tmp_path / "mine", tmp_path / "exported")
+    photo, mask = make_photo()
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    program = HIDDEN + REMOTE.replace("knots=outputs.knots, color_lut=outputs.color_lut, ", "")
+    forks.lines(["-c", f"SOURCE = {str(exported)!r}\n{program}"], tmp_path)
+    with torch.no_grad():
+        ours = model(**processor(photo, mask, return_tensors="pt"))
+    np.testing.assert_allclose(np.load(tmp_path / "out.npz")["harmonized"], ours.harmonized, rtol=0, atol=1e-6)
+    [expected] = processor.post_process_harmonization(ours, photo, mask, kind=model.config.transform_kind)
+    assert np.abs(np.asarray(Image.open(tmp_path / "out.png"), int) - expected).max() <= 1
 
 
 def test_the_folder_is_complete(mine, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from conftest import make_inputs, run_afresh
 from safetensors.numpy import load_file, save_file
 
+from aict_hf import AICTConfig
 from aict_hf.errors import InputError
 from aict_hf.files.weights import weights_digest
 from aict_hf.harmonize import onnx_network
@@ -96,6 +97,8 @@ def test_fine_tuned_weights_in_single_precision_need_no_graph_of_their_own(folde
         ("config.json", {"layer_norm_eps": None}),  # left out, so that a default counts
         ("config.json", {"dtype": "float16"}),
         ("config.json", {"a_field_of_the_future": 1}),
+        ("config.json", {"color_transform": ["interval", "color"]}),
+        ("config.json", {"image_weight": "none"}),
         ("preprocessor_config.json", {"size": {"height": 128, "width": 256}}),
         ("preprocessor_config.json", {"do_resize": True}),
     ],
@@ -106,6 +109,14 @@ def test_a_graph_of_another_network_is_refused(file, fields, folder):
     assert onnx_obstacle(folder) == "network.onnx was made for another network"
     with pytest.raises(InputError, match=r"mine: cannot run in onnxruntime: network\.onnx was made for"):
         ONNXNetwork.from_folder(folder)
+
+
+def test_fields_that_older_checkpoints_lack_change_nothing_at_their_defaults(folder):
+    config = AICTConfig.from_pretrained(folder).to_dict()
+    later = {name: config[name] for name in onnx_network._LATER_DEFAULTS}
+    assert later == onnx_network._LATER_DEFAULTS
+    edit(folder / "config.json", **later)
+    assert onnx_obstacle(folder) is None
 
 
 def test_weights_of_another_network_are_refused(folder):

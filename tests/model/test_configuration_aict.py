@@ -37,8 +37,34 @@ def test_saving_and_loading_keeps_every_field(config, tmp_path):
         ({"hidden_dropout_prob": 1.5}, "below 1"),
         ({"patch_size": "4"}, "patch_size"),
         ({"norm_first": "yes"}, "norm_first"),
+        ({"color_transform": "pct"}, "color_transform is 'pct'; expected aict, curves, affine"),
+        ({"color_transform": ["interval", "colour"]}, "lists 'colour'; expected a list of interval and color"),
+        ({"color_transform": ["interval", "interval"]}, "without a colour LUT.*add color"),
+        ({"color_transform": []}, "without a colour LUT"),
+        ({"color_transform": "affine", "affine_inputs": "cubic"}, "affine_inputs"),
+        ({"affine_inputs": "quadratic"}, "color_transform aict has none, so leave it out"),
+        ({"color_transform": "filters", "image_weight": "channels"}, "no colour LUT to weigh"),
+        ({"image_weight": "global"}, "image_weight"),
+        ({"weighted_channels": "gr"}, "some of rgb in this order"),
+        ({"weighted_channels": ""}, "image_weight none to weigh no channel"),
+        ({"weighted_channels": "gb", "image_weight": "spatial"}, "weighs no channels"),
     ],
 )
 def test_impossible_fields_are_refused_by_name(fields, words):
     with pytest.raises(StrictDataclassError, match=words):
         AICTConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("transform", "weight", "kind", "chain"),
+    [
+        ("aict", "channels", "aict", ["interval", "color"]),
+        ("curves", "channels", "chain", ["color"]),
+        (["color", "interval"], "channels", "chain", ["color", "interval"]),
+        ("affine", "none", "affine", []),
+        ("filters", "none", "filters", []),
+    ],
+)
+def test_image_weights_default_to_what_the_transform_has(transform, weight, kind, chain):
+    config = AICTConfig(color_transform=transform)
+    assert (config.image_weight, config.transform_kind, config.lut_chain) == (weight, kind, chain)

@@ -246,7 +246,7 @@ from transformers import pipeline
 pipe = pipeline("image-harmonization", model="org/aict", trust_remote_code=True, device="cpu")
 pipe({photo!r}, {mask!r}).save({out!r})
 import aict_hf.model.lut, torch
-theirs = sys.modules[type(pipe.model).__module__].apply_luts
+theirs = sys.modules[type(pipe.model).__module__.replace("modeling_aict", "lut")].apply_luts
 composite, mask = torch.rand(1, 3, 9, 8), torch.rand(1, 1, 9, 8)
 maps = torch.rand(1, 3, 4, 2, 2)
 assert theirs is not aict_hf.apply_luts
