@@ -450,6 +450,11 @@ def yaml_arguments(path: str, *, known: set[str]) -> list[str]:
     unknown = set(map(str, values)) - known
     if unknown:
         raise InputError(f"{path}: unknown arguments {', '.join(sorted(unknown))}")
+    return flags_of(values)
+
+
+def flags_of(values: dict[str, Any]) -> list[str]:
+    """Arguments by name, with values as YAML has them, as command-line arguments."""
     command: list[str] = []
     for name, value in values.items():
         if isinstance(value, dict):
