@@ -200,6 +200,18 @@ def test_bad_input_is_refused_before_anything_is_trained(ablate, script, tmp_pat
             ablate(VARIANTS | {"k-4": VARIANTS["k-4"] | changes})
 
 
+def test_train_accepts_the_shipped_variants(ablate, script, tmp_path, monkeypatch):
+    """All of them, with the paper's arguments and with the small ones but a tiny network that starts from nothing."""
+    monkeypatch.setattr(script, "train_all", lambda *_: None)
+    monkeypatch.setattr(script, "measure", lambda *_: pytest.fail("accepted"))
+    small = yaml.safe_load((ROOT / "training" / "ablations_small.yaml").read_text())
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"model_config": MODEL}))
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small | {"model_config": MODEL, "init_encoder": None}))
+    for config in ("tiny.yaml", "small.yaml"):
+        with pytest.raises(pytest.fail.Exception, match="accepted"):
+            ablate(variants=ROOT / "training" / "ablations.yaml", config=config)
+
+
 def test_a_folder_that_another_process_trains_in_is_left_alone(script, tmp_path):
     log = tmp_path / "output.txt"
     with log.open("ab") as file:

@@ -403,7 +403,9 @@ def last_line(text: str) -> str:
 
 def show_progress(bar: tqdm, before: int, log: Path) -> None:
     """Show the steps of finished runs and those in the log.csv of the present one."""
-    bar.update(max(0, before + last_step(log) - bar.n))
+    new = before + last_step(log) - bar.n
+    if new > 0:
+        bar.update(new)
 
 
 def train_all(runs: list[Run], steps: int, launcher: str) -> None:
@@ -504,14 +506,15 @@ def draw(results: dict[str, dict[str, Any]], photos: list[str], path: Path) -> N
     """The fMSE of each variant: its mean, the figures of its seeds and the line that they span."""
     tables = tables_of(results)
     groups = [[row for row in results.values() if table in row["tables"]] for table in tables]
-    heights = [len(rows) + 1.5 for rows in groups]
+    heights = [len(rows) + 2 for rows in groups]
     figure, panels = plt.subplots(
         len(tables),
         len(photos),
-        figsize=(1.5 + 4.5 * len(photos), 0.28 * sum(heights) + 0.5),
+        figsize=(3 + 3.5 * len(photos), 0.28 * sum(heights) + 0.8),
         height_ratios=heights,
         squeeze=False,
         sharex="col",
+        sharey="row",
         dpi=110,
         layout="constrained",
     )
@@ -525,10 +528,9 @@ def draw(results: dict[str, dict[str, Any]], photos: list[str], path: Path) -> N
             axes.axvline(rows[0]["figures"][name]["fmse"]["mean"], color="black", linewidth=0.6, linestyle="--")
             axes.set_yticks(range(len(rows)), [row["title"] for row in rows])
             axes.set_ylim(len(rows) - 0.5, -0.5)
-            axes.set_title(f"{table}: {name}", fontsize="medium")
+            axes.set_title(f"{table}\n{name}", fontsize="medium")
             axes.grid(axis="x", alpha=0.3)
-    for axes in panels[-1]:
-        axes.set_xlabel("fMSE, lower is better; dots are seeds, bars their means")
+    figure.supxlabel("fMSE, lower is better; dots are seeds, bars their means", fontsize="medium")
     figure.savefig(path)
     plt.close(figure)
 
