@@ -419,6 +419,33 @@ def test_a_new_network_takes_over_an_encoder_which_stays_if_frozen(train, pool, 
     assert (kept["init_encoder"], kept["freeze_encoder"]) == (str(tmp_path / "source"), True)
 
 
+CRASH = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import train
+def crash(accelerator, model, optimizer, batches, *_, **__):
+    next(batches)
+    raise RuntimeError("crashed")
+train.train_step = crash
+train.main()
+"""
+
+
+@pytest.mark.slow  # a fresh process: forks end in another way
+def test_an_unexpected_error_ends_the_workers_too(pool, tmp_path):
+    _, *arguments = command(pool, tmp_path / "out", dataloader_num_workers=1)
+    result = subprocess.run(
+        [sys.executable, "-c", CRASH, ROOT / "training", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment(pool.parent) | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
+        timeout=PATIENCE,
+    )
+    assert result.returncode == 1
+    assert result.stderr.endswith("RuntimeError: crashed\n")
+
+
 BAD_INPUT = [
     ({"train_data_dir": "nowhere"}, "metadata.csv: no such file"),
     ({"dataset": "iharmony4"}, "holds no composite_images"),

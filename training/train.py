@@ -20,9 +20,11 @@ The small network of the package is trained with `--config training/small.yaml`,
 """
 
 import argparse
+import atexit
 import csv
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import signal
@@ -611,6 +613,13 @@ def prepare_worker(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def end_workers() -> None:
+    """Kill the workers: after an unexpected error, Python would wait for them forever, as they ignore SIGTERM."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report killed workers as another error
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
 def readable_batches(loader: DataLoader, data: DataArguments) -> Iterator[dict]:
     """The batches of a loader. Unreadable files are named once each; too many of them stop the run."""
     broken: dict[str, None] = {}
@@ -1059,6 +1068,7 @@ def card_text(figures: dict[str, float], dataset: str, optimization: Optimizatio
 def main() -> None:
     run, data, options, network, optimization = parse_arguments()
     cv2.setNumThreads(1)  # before workers are forked: OpenCV's threads do not survive that
+    atexit.register(end_workers)
     prepare_output(run)
     photos, validation = read_photos(data, max_side=options.max_side, seed=optimization.seed)
     accelerator = Accelerator(
