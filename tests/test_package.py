@@ -30,6 +30,7 @@ MODULES = sorted(
     if not path.stem.startswith("__")
 )
 SCRIPTS = {
+    "ablations",
     "compare_results",
     "docs",
     "evaluate",

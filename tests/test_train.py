@@ -17,7 +17,7 @@ from forks import PATIENCE, ForkServer
 from PIL import ExifTags, Image
 from safetensors.torch import load_file
 
-from aict_hf import AICTModel
+from aict_hf import AICTConfig, AICTModel
 from aict_hf.data.imagenet_weights import load_imagenet_weights
 from aict_hf.pretrained import load_checkpoint
 
@@ -389,6 +389,63 @@ def write_triplets(folder, count):
     return folder
 
 
+def test_a_new_network_takes_over_an_encoder_which_stays_if_frozen(train, pool, processor, script, tmp_path):
+    source = AICTModel(AICTConfig(**MODEL, color_statistics=True, decoder_channels=5, layer_norm_eps=1e-3))
+    for part in (source, processor):
+        part.save_pretrained(tmp_path / "source")
+    changes = {
+        "init_encoder": tmp_path / "source",
+        "model_config": json.dumps({"num_intervals": 4}),
+        "learning_rate": 0.01,
+        "max_train_steps": 3,
+        "checkpointing_steps": 1,
+    }
+    for output, freeze in (("trained", "no"), ("frozen", "yes")):
+        result = train(pool, tmp_path / output, **changes, freeze_encoder=freeze)
+        assert result.returncode == 0, result.stderr
+    trained, frozen = (load_checkpoint(tmp_path / output)[0] for output in ("trained", "frozen"))
+    config = frozen.config
+    assert (config.num_intervals, config.decoder_channels, config.layer_norm_eps) == (4, 5, 1e-3)
+    encoder = {name: value for name, value in source.state_dict().items() if script.in_encoder(name)}
+    assert {name.split(".")[0] for name in encoder} == {"patch_embeddings", "layers", "color_statistics"}
+    assert all(torch.equal(value, frozen.state_dict()[name]) for name, value in encoder.items())
+    assert not any(torch.equal(value, trained.state_dict()[name]) for name, value in encoder.items())
+    start = script.make_network(script.NetworkArguments(init_encoder=str(tmp_path / "source")))[0].state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in encoder.items())
+    heads = [load_file(tmp_path / "frozen" / f"checkpoint-{step}" / "model.safetensors") for step in (2, 3)]
+    learnt = {name for name in heads[0] if not torch.equal(heads[0][name], heads[1][name])}
+    assert {"decoder.weight", "color_lut_head.weight", "color_statistics.proj.weight"} <= learnt
+    kept = json.loads((tmp_path / "frozen" / "checkpoint-2" / "arguments.json").read_text())
+    assert (kept["init_encoder"], kept["freeze_encoder"]) == (str(tmp_path / "source"), True)
+
+
+CRASH = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import train
+def crash(accelerator, model, optimizer, batches, *_, **__):
+    next(batches)
+    raise RuntimeError("crashed")
+train.train_step = crash
+train.main()
+"""
+
+
+@pytest.mark.slow  # a fresh process: forks end in another way
+def test_an_unexpected_error_ends_the_workers_too(pool, tmp_path):
+    _, *arguments = command(pool, tmp_path / "out", dataloader_num_workers=1)
+    result = subprocess.run(
+        [sys.executable, "-c", CRASH, ROOT / "training", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment(pool.parent) | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
+        timeout=PATIENCE,
+    )
+    assert result.returncode == 1
+    assert result.stderr.endswith("RuntimeError: crashed\n")
+
+
 BAD_INPUT = [
     ({"train_data_dir": "nowhere"}, "metadata.csv: no such file"),
     ({"dataset": "iharmony4"}, "holds no composite_images"),
@@ -396,6 +453,21 @@ BAD_INPUT = [
     ({"model_config": '{"patch_size": 5}'}, "--model_config is not an AICT configuration"),
     ({"model_config": "5"}, "--model_config is not a JSON object of AICTConfig fields"),
     ({"init_from": "aict-small"}, "--init_from aict-small: has image_size 256, --model_config asks for 32"),
+    ({"model_config": '{"num_interval": 4}'}, "--model_config has num_interval; expected fields of AICTConfig"),
+    ({"init_encoder": "aict-small", "init_from": "aict-small"}, "another encoder than --init_from; give one of them"),
+    (
+        {"init_encoder": "aict-small", "init_backbone": "efficientnet_lite0"},
+        "another encoder than --init_backbone; give one of them",
+    ),
+    ({"freeze_encoder": "yes"}, "it needs --init_encoder or --init_from"),
+    (
+        {"init_encoder": "aict-small", "model_config": '{"intermediate_size": 64}'},
+        "aict-small: color_statistics.fc1.weight has shape (512, 1453), --model_config asks for (64, 1453)",
+    ),
+    (
+        {"init_encoder": "aict-small", "model_config": '{"num_hidden_layers": 3}'},
+        "aict-small: has layers.3.attention.k_proj.bias, --model_config asks for an encoder without it",
+    ),
     ({"resolution": 30}, "--resolution 30 is not a multiple of 8, as the network needs"),
     ({"init_backbone": "resnet50"}, "invalid choice: 'resnet50'"),
     ({"init_backbone": "efficientnet_lite0"}, "backbone efficientnet_lite0 needs 16 and 4"),

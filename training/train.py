@@ -10,21 +10,28 @@ Fine-tune the bundled checkpoint on your own photos (a folder with images, masks
     accelerate launch training/train.py --init_from aict-small --dataset synthetic --train_data_dir my_photos \
         --resolution 256 --max_train_steps 2000 --train_batch_size 8 --learning_rate 5e-5 --output_dir out/mine
 
+Train other heads on the bundled checkpoint's encoder, and only these:
+
+    accelerate launch training/train.py --init_encoder aict-small --freeze_encoder --dataset synthetic \
+        --train_data_dir my_photos --model_config '{"num_intervals": 16}' --output_dir out/other_heads
+
 The small network of the package is trained with `--config training/small.yaml`, slowly even on a CPU. Pass
 `--resume_from_checkpoint latest` to resume an interrupted run: it ends with the same weights as an uninterrupted one.
 """
 
 import argparse
+import atexit
 import csv
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -75,6 +82,13 @@ KEPT_ON_RESUME = (
     *("train_batch_size", "gradient_accumulation_steps", "learning_rate", "lr_scheduler", "lr_warmup_steps"),
     *("adam_beta1", "adam_beta2", "weight_decay", "ema_decay", "seed", "model_config"),
     *("init_backbone", "frozen_stages", "backbone_learning_rate", "stored_samples"),
+    *("init_encoder", "freeze_encoder"),
+)
+
+# The parts of the network after its encoder, by the beginnings of their weights' names.
+AFTER_ENCODER = (
+    *("decoder.", "sampling_intervals_head.", "color_lut_head.", "image_weight_head.", "transform_head."),
+    "color_statistics.proj.",
 )
 
 Photos: TypeAlias = list[Triplet] | list[MaskedPhoto] | IterableDataset
@@ -248,10 +262,25 @@ class NetworkArguments:
             "metavar": "CHECKPOINT",
         },
     )
+    init_encoder: str | None = field(
+        default=None,
+        metadata={
+            "help": "checkpoint from which a new network takes its weights before the decoder, and the AICTConfig "
+            "fields that --model_config leaves out",
+            "metavar": "CHECKPOINT",
+        },
+    )
+    freeze_encoder: bool = field(
+        default=False,
+        metadata={
+            "help": "train only the decoder and what follows it; needs the encoder of --init_encoder or --init_from"
+        },
+    )
     model_config: str = field(
         default="{}",
         metadata={
-            "help": "JSON object of the AICTConfig fields that differ from the paper's network",
+            "help": "JSON object of the AICTConfig fields that differ from the paper's network, or from that of "
+            "--init_encoder",
             "metavar": "JSON",
         },
     )
@@ -273,6 +302,11 @@ class NetworkArguments:
     def __post_init__(self) -> None:
         if self.init_backbone and self.init_from:
             raise InputError("--init_backbone starts a new network; omit it with --init_from")
+        if self.init_encoder and (self.init_from or self.init_backbone):
+            given = "--init_from" if self.init_from else "--init_backbone"
+            raise InputError(f"--init_encoder starts a new network with another encoder than {given}; give one of them")
+        if self.freeze_encoder and not (self.init_encoder or self.init_from):
+            raise InputError("--freeze_encoder would keep random weights; it needs --init_encoder or --init_from")
         backbone = self.config_fields.get("backbone", self.init_backbone)
         if self.init_backbone and backbone != self.init_backbone:
             raise InputError(f"--init_backbone is {self.init_backbone}, --model_config asks for {backbone}")
@@ -361,8 +395,10 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
     """Shows the defaults and keeps the line breaks of the description."""
 
 
-def parse_arguments() -> tuple[RunArguments, DataArguments, SampleOptions, NetworkArguments, OptimizationArguments]:
-    """Read the command line and the YAML file of --config, whose values the command line overrides."""
+def parse_arguments(
+    command: Sequence[str] | None = None,
+) -> tuple[RunArguments, DataArguments, SampleOptions, NetworkArguments, OptimizationArguments]:
+    """Read a command line (None means this process's) and the YAML file of --config, which it overrides."""
     parser = HfArgumentParser(
         (RunArguments, DataArguments, SampleOptions, NetworkArguments, OptimizationArguments),  # type: ignore[arg-type]
         usage="%(prog)s --output_dir FOLDER [options]",
@@ -374,7 +410,7 @@ def parse_arguments() -> tuple[RunArguments, DataArguments, SampleOptions, Netwo
     parser.register("type", tuple[float, float], float)
     parser.register("type", Sequence[str], str)
 
-    command = sys.argv[1:]
+    command = list(sys.argv[1:] if command is None else command)
     config = parser.parse_known_args(command)[0].config
     if config:
         command = [*yaml_arguments(config, known=set(vars(parser.parse_args([]))) - {"config"}), *command]
@@ -416,6 +452,11 @@ def yaml_arguments(path: str, *, known: set[str]) -> list[str]:
     unknown = set(map(str, values)) - known
     if unknown:
         raise InputError(f"{path}: unknown arguments {', '.join(sorted(unknown))}")
+    return flags_of(values)
+
+
+def flags_of(values: dict[str, Any]) -> list[str]:
+    """Arguments by name, with values as YAML has them, as command-line arguments."""
     command: list[str] = []
     for name, value in values.items():
         if isinstance(value, dict):
@@ -572,6 +613,13 @@ def prepare_worker(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def end_workers() -> None:
+    """Kill the workers: after an unexpected error, Python would wait for them forever, as they ignore SIGTERM."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report killed workers as another error
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
 def readable_batches(loader: DataLoader, data: DataArguments) -> Iterator[dict]:
     """The batches of a loader. Unreadable files are named once each; too many of them stop the run."""
     broken: dict[str, None] = {}
@@ -595,15 +643,57 @@ def make_network(network: NetworkArguments) -> tuple[AICTModel, AICTImageProcess
                 reason = f"has {name} {found}, --model_config asks for {value}; omit that"
                 raise InputError(f"--init_from {network.init_from}: {reason}")
         return model, processor
+    unknown = wanted.keys() - {known.name for known in fields(AICTConfig)}
+    if unknown:
+        raise InputError(f"--model_config has {', '.join(sorted(unknown))}; expected fields of AICTConfig")
     if network.init_backbone:
         wanted = {"patch_size": 16, "decoder_stride": 4} | wanted | {"backbone": network.init_backbone}
+    source = None
+    if network.init_encoder:
+        source, _ = load_checkpoint(network.init_encoder)
+        inherited = source.config.to_dict()
+        if "color_transform" in wanted:
+            inherited.pop("image_weight", None)  # its default depends on the colour transform
+        wanted = inherited | wanted
     try:
         model = AICTModel(AICTConfig(**wanted))
     except (ValueError, TypeError, StrictDataclassError) as error:
         raise InputError(f"--model_config is not an AICT configuration ({one_line(error)})") from error
     if network.init_backbone:
         load_imagenet_weights(model)
+    if source is not None:
+        load_encoder(model, source, name=f"--init_encoder {network.init_encoder}")
     return model, AICTImageProcessor(size=model.config.image_size)
+
+
+def in_encoder(weight: str) -> bool:
+    """Whether the weight of that name comes before the decoder."""
+    return not weight.startswith(AFTER_ENCODER)
+
+
+def load_encoder(model: AICTModel, source: AICTModel, *, name: str) -> None:
+    """Copy the weights of a network's encoder into another network.
+
+    Args:
+        model: gets the weights.
+        source: has them.
+        name: of the source in errors.
+    Raises:
+        InputError: if the encoders have other weights or shapes.
+    """
+    found, needed = (
+        {key: value for key, value in network.state_dict().items() if in_encoder(key)} for network in (source, model)
+    )
+    for weight in sorted(needed.keys() ^ found.keys()):
+        has, asks = ("has", "without") if weight in found else ("lacks", "with")
+        raise InputError(f"{name}: {has} {weight}, --model_config asks for an encoder {asks} it; change --model_config")
+    for weight, value in needed.items():
+        if found[weight].shape != value.shape:
+            shapes = [tuple(tensor.shape) for tensor in (found[weight], value)]
+            raise InputError(
+                f"{name}: {weight} has shape {shapes[0]}, --model_config asks for {shapes[1]}; change --model_config"
+            )
+    model.load_state_dict(found, strict=False)
 
 
 def input_size(model: AICTModel, options: SampleOptions) -> int:
@@ -615,9 +705,13 @@ def input_size(model: AICTModel, options: SampleOptions) -> int:
 
 
 def parameter_groups(model: AICTModel, network: NetworkArguments, optimization: OptimizationArguments) -> list[dict]:
-    """The trained parameters with their learning rates; freezes the first stages of the backbone."""
+    """The trained parameters with their learning rates; freezes the encoder or the first stages of the backbone."""
+    if network.freeze_encoder:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not in_encoder(name))
     if model.backbone is None:
-        return [{"params": list(model.parameters()), "lr": optimization.learning_rate}]
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return [{"params": trained, "lr": optimization.learning_rate}]
     if not 0 <= network.frozen_stages <= len(model.backbone.stages):
         raise InputError(f"--frozen_stages is {network.frozen_stages}; expected 0 to {len(model.backbone.stages)}")
     if network.frozen_stages:
@@ -625,7 +719,9 @@ def parameter_groups(model: AICTModel, network: NetworkArguments, optimization: 
             part.requires_grad_(False)
     backbone = [parameter for parameter in model.backbone.parameters() if parameter.requires_grad]
     of_backbone = {id(parameter) for parameter in model.backbone.parameters()}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in of_backbone]
+    others = [
+        parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in of_backbone
+    ]
     rate = optimization.backbone_learning_rate
     groups = [
         {"params": others, "lr": optimization.learning_rate},
@@ -655,7 +751,8 @@ def ema_update(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]
 
     def update(average: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
         keep = torch.clamp(torch.as_tensor((1 + steps) / (10 + steps)), max=decay)
-        return average * keep + current * (1 - keep) if average.is_floating_point() else current
+        # In this form, the average of a frozen weight stays equal to it.
+        return average + (current - average) * (1 - keep) if average.is_floating_point() else current
 
     return update
 
@@ -972,6 +1069,7 @@ def card_text(figures: dict[str, float], dataset: str, optimization: Optimizatio
 def main() -> None:
     run, data, options, network, optimization = parse_arguments()
     cv2.setNumThreads(1)  # before workers are forked: OpenCV's threads do not survive that
+    atexit.register(end_workers)
     prepare_output(run)
     photos, validation = read_photos(data, max_side=options.max_side, seed=optimization.seed)
     accelerator = Accelerator(
