@@ -14,6 +14,7 @@ folder.
 import functools
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ except ImportError:
 
 PLANAR, INTERLEAVED = (0, 1, 2), (1, 2, 0)  # order of the axes (3, H, W) in memory
 BLOCK_ROWS = 32  # rows a thread takes at a time
+FRAMES_PER_NODE = 200  # of Python's stack, at most, while numba compiles
 VECTOR = 8  # pixels; a cell is computed in whole vectors, and the next cell overwrites the surplus
 
 _pool: ThreadPoolExecutor | None = None
@@ -333,9 +335,14 @@ def _compiled_kernel(dtype: str, mask_dtype: str, knot_count: int, lut_count: in
         except (RuntimeError, OSError):  # nowhere to keep compiled code
             return numba.njit(signature, nogil=True)(recolor_rows)
 
-    # In a thread of its own, whose stack is empty: numba calls itself for each node, up to Python's limit of recursion.
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(compiled).result()
+    # numba calls itself for each node, up to Python's limit of recursion. In a thread of its own, the stack is empty.
+    limit = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(max(limit, FRAMES_PER_NODE * nodes))
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(compiled).result()
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 __all__ = ["apply_luts_numba", "load_kernel"]
