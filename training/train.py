@@ -87,7 +87,8 @@ KEPT_ON_RESUME = (
 
 # The parts of the network after its encoder, by the beginnings of their weights' names.
 AFTER_ENCODER = (
-    *("decoder.", "sampling_intervals_head.", "color_lut_head.", "image_weight_head.", "transform_head."),
+    *("decoder.", "sampling_intervals_head.", "color_lut_head.", "image_weight_head."),
+    *("transform_head.", "global_head."),
     "color_statistics.proj.",
 )
 
