@@ -58,8 +58,12 @@ def export_cube(
     Returns:
         the loss on this photo.
     Raises:
-        InputError: if a file cannot be read or written, or the mask has no foreground.
+        InputError: if a file cannot be read or written, the mask has no foreground, or the network has another colour
+            transformation than AICT's.
     """
+    transform = harmonizer.model.config.color_transform
+    if transform != "aict":
+        raise InputError(f"the checkpoint's color_transform is {transform}; .cube files are made from the LUTs of aict")
     photo = read_image(composite, max_megapixels=max_megapixels).pixels
     foreground = None if mask is None else read_image(mask, max_megapixels=max_megapixels).pixels
     try:

@@ -160,6 +160,17 @@ def test_a_checkpoint_saves_loads_and_goes_through_the_pipeline_and_the_harmoniz
     assert (np.abs(frames[1].astype(int) - expected) <= 1).all()
 
 
+@pytest.mark.slow
+def test_compiles_as_one_graph(name):
+    torch.compiler.reset()
+    model = model_of(name)
+    inputs = make_inputs()
+    with torch.no_grad():
+        expected = model(**inputs).harmonized
+        found = torch.compile(model, backend="aot_eager", fullgraph=True)(**inputs).harmonized
+    torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE)
+
+
 def test_half_precision_computes_float32_maps(name):
     model = model_of(name).to(torch.bfloat16)
     inputs = {key: value.to(torch.bfloat16) for key, value in make_inputs().items()}
