@@ -29,8 +29,8 @@ TRANSFORMS: dict[str, dict] = {
     "color x2": {"color_transform": ["color", "color"]},
     "(interval, color) x2": {"color_transform": ["interval", "color", "interval", "color"]},
     "affine": {"color_transform": "affine"},
-    "affine, quadratic": {"color_transform": "affine", "affine_inputs": "quadratic"},
-    "affine, polynomial": {"color_transform": "affine", "affine_inputs": "polynomial"},
+    "quadratic per channel": {"color_transform": "affine", "affine_inputs": "quadratic"},
+    "polynomial": {"color_transform": "affine", "affine_inputs": "polynomial"},
     "adaint_seplut": {"color_transform": "adaint_seplut"},
     "filters": {"color_transform": "filters"},
 }
@@ -50,18 +50,18 @@ parser.add_argument("--runs", type=int, default=5)
 parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 parser.add_argument("--output", type=Path, help="save the table here too")
 arguments = parser.parse_args()
+if arguments.models and arguments.transforms:
+    parser.error("--models are measured without --transforms; use one of the two")
 device = torch.device(arguments.device)
 
 
 if arguments.transforms:
     base, processor = load_checkpoint(DEFAULT_CHECKPOINT)
-    fields = base.config.to_dict() | {"image_weight": None}
+    fields = base.config.to_dict()
     networks = {
         name: (AICTModel(AICTConfig.from_dict(fields | TRANSFORMS[name])).to(device).eval(), processor)
         for name in (TRANSFORMS if "all" in arguments.transforms else arguments.transforms)
     }
-    if arguments.models:
-        parser.error("--models are measured without --transforms; use one of the two")
 else:
     names = [*bundled_checkpoints(), *arguments.models]
     networks = {Path(name).name: load_checkpoint(name, device=device) for name in names}

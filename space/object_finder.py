@@ -49,6 +49,7 @@ def mask_editor(label: str, elem_id: str) -> gr.ImageEditor:
         layers=False,
         brush=gr.Brush(colors=[f"#{bytes(PAINT).hex()}"], color_mode="fixed", default_size=40),
         format="png",
+        canvas_size=(1, 1),  # the photo enlarges it; in a canvas larger than the photo, Gradio displaces the layers
         visible=False,
         elem_id=elem_id,
     )

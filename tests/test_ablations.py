@@ -14,6 +14,8 @@ from conftest import write_pool
 from forks import PATIENCE
 from PIL import Image
 
+from aict_hf import AICTConfig, AICTImageProcessor, AICTModel
+
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = {"image_size": 32, "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
 COMMON = {
@@ -201,12 +203,15 @@ def test_bad_input_is_refused_before_anything_is_trained(ablate, script, tmp_pat
 
 
 def test_train_accepts_the_shipped_variants(ablate, script, tmp_path, monkeypatch):
-    """All of them, with the paper's arguments and with the small ones but a tiny network that starts from nothing."""
+    """All of them, with the paper's arguments and with the small ones but the encoder of a tiny network."""
+    source = tmp_path / "source"
+    AICTModel(AICTConfig(**MODEL)).save_pretrained(source)
+    AICTImageProcessor(size=32).save_pretrained(source)
     monkeypatch.setattr(script, "train_all", lambda *_: None)
     monkeypatch.setattr(script, "measure", lambda *_: pytest.fail("accepted"))
     small = yaml.safe_load((ROOT / "training" / "ablations_small.yaml").read_text())
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"model_config": MODEL}))
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small | {"model_config": MODEL, "init_encoder": None}))
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small | {"model_config": MODEL, "init_encoder": str(source)}))
     for config in ("tiny.yaml", "small.yaml"):
         with pytest.raises(pytest.fail.Exception, match="accepted"):
             ablate(variants=ROOT / "training" / "ablations.yaml", config=config)

@@ -21,8 +21,11 @@ pytestmark = [
 ]
 
 import app  # noqa: E402
+import av  # noqa: E402
 import compose_tab  # noqa: E402
+import object_finder  # noqa: E402
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402
+from conftest import photo_of_a_ball  # noqa: E402
 from playwright.sync_api import expect  # noqa: E402
 
 EXAMPLES = Path(app.__file__).parent / "examples"
@@ -144,6 +147,76 @@ def test_brush_a_mask(page):
     page.locator("#harmonize-run").click()
     expect(page.locator("#harmonize-told")).to_contain_text("pixels", timeout=TIMEOUT)
     pictures_of(page, "harmonize-result")
+
+
+def test_the_brush_adds_to_the_object_that_was_found(page, rembg_home, monkeypatch, tmp_path):
+    monkeypatch.setenv("AICT_CUT_OUT_MODEL", "u2net")
+    object_finder._session.cache_clear()
+    photo, _ = photo_of_a_ball(480, 640)
+    photo = np.asarray(Image.fromarray(photo[:48, :64]).resize((640, 480)))
+    Image.fromarray(photo).save(tmp_path / "ball.png")
+    upload(page, "harmonize-composite", tmp_path / "ball.png")
+    page.locator("#harmonize-find").click()
+    canvas = page.locator("#harmonize-painting canvas").first
+    expect(canvas).to_be_visible(timeout=TIMEOUT)
+    page.wait_for_timeout(1500)  # until the photo and the found mask are drawn
+
+    def harmonized(shown=""):
+        page.locator("#harmonize-run").click()
+        result = page.locator("#harmonize-result img").last
+        expect(result).not_to_have_attribute("src", shown, timeout=TIMEOUT)
+        download(page, "#harmonize-download").save_as(tmp_path / "result.png")
+        return np.asarray(Image.open(tmp_path / "result.png").convert("RGB"), int)
+
+    rows, columns = np.mgrid[:480, :640]
+    distance = np.hypot(rows - 200, columns - 300)  # from the middle of the ball
+    found = harmonized()
+    changed = np.abs(found - photo).max(axis=2) > 0
+    assert changed[distance < 80].mean() > 0.99
+    assert not changed[distance > 175].any()
+    shown = pictures_of(page, "harmonize-result")[1]
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.locator("#harmonize-painting button[aria-label*=rush]").first.click()
+    x, y = box["x"] + box["width"] * 0.8, box["y"] + box["height"] * 0.8
+    page.mouse.move(x - 20, y)
+    page.mouse.down()
+    for step in range(0, 42, 6):
+        page.mouse.move(x - 20 + step, y)
+    page.mouse.up()
+    page.wait_for_timeout(800)
+    screenshot(page, "found_and_brushed")
+    painted = (np.abs(harmonized(shown) - photo).max(axis=2) > 0) & (distance > 175)
+    assert painted[350:470, 480:].any()
+    assert not painted[:300].any()
+    object_finder._session.cache_clear()
+
+
+def test_a_clip_is_harmonized_and_plays(page, tmp_path):
+    tab(page, "Video")
+    photo = Image.open(EXAMPLES / "dandelion_on_hills.jpg").resize((320, 208))
+    Image.open(EXAMPLES / "dandelion_on_hills_mask.png").resize((320, 208)).save(tmp_path / "mask.png")
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 208, "yuv420p"
+        for number in range(8):
+            frame = av.VideoFrame.from_image(photo.point(lambda level, number=number: level * (1 - number / 40)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    page.locator("#video-clip input[type=file]").set_input_files(str(tmp_path / "clip.mp4"))
+    expect(page.locator("#video-clip video")).to_be_visible(timeout=TIMEOUT)
+    page.locator("#video-run").click()
+    expect(page.locator("body")).to_contain_text("There is no mask yet", timeout=TIMEOUT)
+    page.locator("#video-mask input[type=file]").set_input_files(str(tmp_path / "mask.png"))
+    expect(page.locator("#video-mask")).to_contain_text("mask.png", timeout=TIMEOUT)
+    page.locator("#video-run").click()
+    expect(page.locator("#video-told textarea")).to_have_value("8 frames harmonized.", timeout=TIMEOUT)
+    player = page.locator("#video-result video")
+    expect(player).to_be_visible(timeout=TIMEOUT)
+    page.wait_for_function("document.querySelector('#video-result video').readyState > 0", timeout=TIMEOUT)
+    assert player.evaluate("video => [video.videoWidth, video.videoHeight]") == [320, 208]
+    assert player.evaluate("video => video.duration") == pytest.approx(0.8, abs=0.11)
+    screenshot(page, "video")
 
 
 WIDE, HIGH = 2400, 1600  # the background of the tests of the stage; they place a cut-out of 600 x 300 pixels

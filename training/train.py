@@ -652,10 +652,7 @@ def make_network(network: NetworkArguments) -> tuple[AICTModel, AICTImageProcess
     source = None
     if network.init_encoder:
         source, _ = load_checkpoint(network.init_encoder)
-        inherited = source.config.to_dict()
-        if "color_transform" in wanted:
-            inherited.pop("image_weight", None)  # its default depends on the colour transform
-        wanted = inherited | wanted
+        wanted = inherited_fields(source.config, wanted) | wanted
     try:
         model = AICTModel(AICTConfig(**wanted))
     except (ValueError, TypeError, StrictDataclassError) as error:
@@ -665,6 +662,17 @@ def make_network(network: NetworkArguments) -> tuple[AICTModel, AICTImageProcess
     if source is not None:
         load_encoder(model, source, name=f"--init_encoder {network.init_encoder}")
     return model, AICTImageProcessor(size=model.config.image_size)
+
+
+def inherited_fields(config: AICTConfig, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a checkpoint, without those that the colour transform in `wanted` does not have."""
+    inherited = config.to_dict()
+    transform = wanted.get("color_transform", config.color_transform)
+    if transform != "affine":
+        del inherited["affine_inputs"]
+    if transform in ("affine", "adaint_seplut", "filters"):
+        del inherited["image_weight"], inherited["weighted_channels"]
+    return inherited
 
 
 def in_encoder(weight: str) -> bool:

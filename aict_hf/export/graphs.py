@@ -40,7 +40,7 @@ class ParameterNetwork(nn.Module):
         super().__init__()
         if model.config.transform_kind != "aict":
             raise InputError(
-                f"color_transform is {model.config.color_transform}; graphs exist for aict alone, run others in torch"
+                f"color_transform is {model.config.color_transform}; graphs exist for aict alone, so use torch"
             )
         self.model = model
         self.outputs = outputs

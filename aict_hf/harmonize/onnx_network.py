@@ -44,7 +44,7 @@ _CONFIG_WITHOUT_EFFECT = {
 _LATER_DEFAULTS = {
     "color_transform": "aict",
     "affine_inputs": "linear",
-    "image_weight": "channels",
+    "image_weight": None,
     "weighted_channels": "rgb",
 }
 _PROCESSOR_WITHOUT_EFFECT = {"auto_map", "feature_extractor_type", "image_processor_type", "processor_class"}
@@ -228,7 +228,7 @@ def _network_settings(folder: Path) -> tuple[list[dict[str, Any]], tuple[int, in
         try:
             fields = json.loads((folder / name).read_text(encoding="utf-8"))
             own = {field: value for field, value in fields.items() if field not in ignored}
-            settings.append({field: value for field, value in own.items() if _LATER_DEFAULTS.get(field) != value})
+            settings.append({field: value for field, value in own.items() if _LATER_DEFAULTS.get(field, ...) != value})
         except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise InputError(f"{folder / name}: cannot be read ({one_line(error)[:200]})") from error
     size = settings[1].get("size")

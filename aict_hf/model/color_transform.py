@@ -5,17 +5,18 @@ The others run in plain torch, a strip of rows at a time.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from .lut import apply_luts, check_images
+from .lut import apply_luts, check_images, check_out, check_place
 from .lut_positions import pixel_positions
-from .lut_reference import STRIP_BYTES, blend, interpolate_maps, sample_luts
-from .transform_adaint_seplut import AdaIntSepLUTHead, adaint_seplut_pixels
-from .transform_affine import AffineHead, affine_pixels
+from .lut_reference import blend, interpolate_maps, sample_luts, strips, write_in_strips
+from .transform_adaint_seplut import NODES_1D, VERTICES, AdaIntSepLUTHead, adaint_seplut_pixels
+from .transform_affine import INPUTS, AffineHead, affine_pixels
 from .transform_chain import LUTChainHead, chain_pixels
 from .transform_filters import FiltersHead, filter_pixels
 
@@ -31,6 +32,14 @@ PIXELS: dict[str, Callable[..., Tensor]] = {
     "affine": affine_pixels,
     "adaint_seplut": adaint_seplut_pixels,
     "filters": filter_pixels,
+}
+# Whether maps fit a kind, from their shapes without batch, height and width.
+SHAPES: dict[str, Callable[[list[tuple[int, ...]]], bool]] = {
+    "aict": lambda shapes: len(shapes) == 2 and _are_luts(shapes),
+    "chain": lambda shapes: len(shapes) > 0 and _are_luts(shapes),
+    "affine": lambda shapes: shapes in [[(3, count)] for count in INPUTS.values()],
+    "adaint_seplut": lambda shapes: shapes == [(3, NODES_1D), (3, VERTICES), (3, VERTICES**3)],
+    "filters": lambda shapes: shapes == [(6,), (4,)],
 }
 PIXEL_BYTES = 512  # of intermediate results for each pixel, beside its maps
 
@@ -55,7 +64,7 @@ def apply_transform(
     Returns:
         the recoloured photo, as `apply_luts` returns it.
     Raises:
-        ValueError: if shapes, dtypes or `strength` do not fit.
+        ValueError: if the kind is unknown, or shapes, dtypes, `strength` or `out` do not fit.
     Examples:
         >>> import torch
         >>> photo, mask = torch.full((1, 3, 8, 8), 0.5), torch.ones(1, 1, 8, 8)
@@ -63,32 +72,50 @@ def apply_transform(
         >>> apply_transform("affine", photo, mask, darker).mean().item()
         0.25
     """
+    check_maps(kind, maps, len(composite))
     if kind == "aict":
         knots, color_lut = maps
         return apply_luts(
             composite, mask, knots, color_lut, strength=strength, out=out, top=top, full_height=full_height
         )
-    check_images(composite, mask, strength)
     height, width = composite.shape[2:]
     full_height = height + top if full_height is None else full_height
+    check_images(composite, mask, strength)
+    check_place(composite, top, full_height)
     dtype = torch.promote_types(torch.float32, composite.dtype)
     maps = tuple(values.to(dtype) for values in maps)
+
+    def recolor(composite: Tensor, mask: Tensor, rows: slice, columns: slice) -> Tensor:
+        positions = pixel_positions(full_height, width, slice(top + rows.start, top + rows.stop), columns, maps[0])
+        return blend(
+            composite, mask, lambda colors: _recolored(kind, colors, maps, positions), strength=strength, dtype=dtype
+        )
+
+    everything = slice(0, width)
     tracked = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (composite, mask, *maps))
-    if out is None and (tracked or torch.compiler.is_compiling()):
-        positions = pixel_positions(full_height, width, slice(top, top + height), slice(None), maps[0])
-        return _recolor_block(kind, composite, mask, maps, strength, positions)
-    result = composite.clone() if out is None else out if out is composite else out.copy_(composite)
-    local = sum(math.prod(values.shape[1:-2]) for values in maps if _varies(values))
-    rows_at_once = max(1, STRIP_BYTES // max(1, (4 * local + PIXEL_BYTES) * len(composite) * width))
-    for first in range(0, height, rows_at_once):
-        rows = slice(first, min(first + rows_at_once, height))
-        if mask[:, :, rows].any():
-            positions = pixel_positions(
-                full_height, width, slice(top + rows.start, top + rows.stop), slice(None), maps[0]
+    pixel_bytes = PIXEL_BYTES + 4 * sum(math.prod(values.shape[1:-2]) for values in maps if _varies(values))
+    if out is not None:
+        check_out(out, composite, (mask, *maps))
+        result = out if out is composite else out.copy_(composite)
+    elif torch.compiler.is_compiling():
+        return recolor(composite, mask, slice(0, height), everything)
+    elif tracked:  # each strip is computed again for its gradients: those of a chain need 2 kB for each pixel
+        parts = [
+            checkpoint(
+                recolor,
+                composite[:, :, rows],
+                mask[:, :, rows],
+                rows,
+                everything,
+                use_reentrant=False,
+                preserve_rng_state=False,
             )
-            block = slice(None), slice(None), rows
-            result[block] = _recolor_block(kind, composite[block], mask[block], maps, strength, positions)
-    return result
+            for rows in strips(composite, pixel_bytes)
+        ]
+        return torch.cat(parts, dim=2)
+    else:
+        result = composite.clone()
+    return write_in_strips(composite, mask, result, recolor, pixel_bytes=pixel_bytes)
 
 
 def sample_transform(kind: str, colors: Tensor, positions: Tensor, *maps: Tensor) -> Tensor:
@@ -101,25 +128,45 @@ def sample_transform(kind: str, colors: Tensor, positions: Tensor, *maps: Tensor
         maps: as for `apply_transform`.
     Returns:
         recoloured pixels in [0, 1], not yet blended by a mask, shape (B, 3, P).
+    Raises:
+        ValueError: if the kind is unknown or the maps do not fit it.
     """
+    check_maps(kind, maps, len(colors))
     if kind == "aict":
         knots, color_lut = maps
         return sample_luts(colors, positions, knots, color_lut)
     return _recolored(kind, colors[..., None], maps, positions[:, :, None]).clamp(0, 1)[..., 0]
 
 
-def _recolor_block(
-    kind: str, composite: Tensor, mask: Tensor, maps: tuple[Tensor, ...], strength: float, positions: Tensor
-) -> Tensor:
-    def recolor(colors: Tensor) -> Tensor:
-        return _recolored(kind, colors, maps, positions)
+def check_maps(kind: str, maps: Sequence[Tensor], batch: int) -> None:
+    """Refuse maps that another kind of transformation takes, as far as their shapes tell.
 
-    return blend(composite, mask, recolor, strength=strength, dtype=maps[0].dtype)
+    Args:
+        kind: `AICTConfig.transform_kind`.
+        maps: as for `apply_transform`.
+        batch: number of photos.
+    Raises:
+        ValueError: if the kind is unknown, or the maps do not fit it or the number of photos.
+    """
+    if kind not in SHAPES:
+        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(SHAPES)}: pass config.transform_kind")
+    if torch.compiler.is_compiling():
+        return
+    shapes = [tuple(values.shape[1:-2]) for values in maps]
+    if not SHAPES[kind](shapes) or any(len(values) != batch for values in maps):
+        found = ", ".join(str(tuple(values.shape)) for values in maps)
+        raise ValueError(
+            f"maps have shapes {found}, which are not those of {kind} for {batch} photos; pass the network's own"
+        )
 
 
 def _recolored(kind: str, colors: Tensor, maps: tuple[Any, ...], positions: Tensor) -> Tensor:
     at_pixels = (interpolate_maps(values, positions) if _varies(values) else values for values in maps)
     return PIXELS[kind](colors.detach(), *at_pixels)
+
+
+def _are_luts(shapes: list[tuple[int, ...]]) -> bool:
+    return all(len(shape) == 2 and shape[0] == 3 and shape[1] > 1 for shape in shapes)
 
 
 def _varies(maps: Tensor) -> bool:

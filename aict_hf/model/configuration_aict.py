@@ -46,10 +46,11 @@ class AICTConfig(PreTrainedConfig):
             of these LUTs, such as `["interval", "color", "interval", "color"]`), "affine" (PCT-Net), "adaint_seplut"
             (global 1D and 3D LUTs), "filters" (Harmonizer's global filters). Each is described in its file
             `transform_*.py`.
-        affine_inputs: which powers of a pixel's colour the transform "affine" weighs.
+        affine_inputs: what the transform "affine" makes of a pixel's colour: an affine map ("linear"), one of its
+            squares and products too ("polynomial"), or a quadratic polynomial of each channel alone ("quadratic").
         image_weight: "channels" weighs each node of the colour LUTs for the whole image, as published; "spatial" weighs
             each position of their maps instead; "none" weighs nothing. None means "channels" for LUTs and "none" for
-            the other transforms, which have no such weights.
+            the other transforms, which have no such weights; see `weighting`.
         weighted_channels: the colour channels that `image_weight` "channels" weighs, some of "rgb".
         decoder_channels: channels of the decoder features that both LUT heads read.
         hidden_dropout_prob: dropout after attention and in the feed-forward layers during training, 0 to 1.
@@ -98,8 +99,6 @@ class AICTConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.decoder_stride is None:
             self.decoder_stride = self.patch_size
-        if self.image_weight is None:
-            self.image_weight = "channels" if self.transform_kind in ("aict", "chain") else "none"
         super().__post_init__(**kwargs)
 
     def validate_positive(self) -> None:
@@ -196,8 +195,8 @@ class AICTConfig(PreTrainedConfig):
                 f"weighted_channels is {channels!r}; expected some of rgb in this order, such as gb, or image_weight "
                 "none to weigh no channel"
             )
-        if channels != "rgb" and self.image_weight not in (None, "channels"):
-            raise ValueError(f"weighted_channels is {channels}; image_weight {self.image_weight} weighs no channels")
+        if channels != "rgb" and self.weighting != "channels":
+            raise ValueError(f"weighted_channels is {channels}; image_weight {self.weighting} weighs no channels")
 
     @property
     def transform_kind(self) -> str:
@@ -205,6 +204,13 @@ class AICTConfig(PreTrainedConfig):
         if self.color_transform == "curves" or not isinstance(self.color_transform, str):
             return "chain"
         return self.color_transform
+
+    @property
+    def weighting(self) -> ImageWeight:
+        """`image_weight`, or its default for the colour transformation."""
+        if self.image_weight is not None:
+            return self.image_weight
+        return "channels" if self.transform_kind in ("aict", "chain") else "none"
 
     @property
     def lut_chain(self) -> list[str]:

@@ -179,7 +179,7 @@ class AICTImageProcessor(BaseImageProcessor):
         """Apply the predicted LUTs to the photos at full resolution.
 
         Args:
-            outputs: the output of `AICTModel` for `composites` and `masks` (`knots` and `color_lut` are read).
+            outputs: the output of `AICTModel` for `composites` and `masks` (its `maps` are read).
             composites: the photos that were given to the processor.
             masks: their masks, as given to the processor.
             strength: share of the change to apply, 0 (returns the input bit for bit) to 1.
@@ -208,7 +208,7 @@ class AICTImageProcessor(BaseImageProcessor):
         """Measure how far the foreground's colours are from where the network would put them.
 
         Args:
-            outputs: the output of `AICTModel` for `composites` and `masks` (`knots` and `color_lut` are read).
+            outputs: the output of `AICTModel` for `composites` and `masks` (its `maps` are read).
             composites, masks, input_data_format, kind: as for `post_process_harmonization`.
         Returns:
             for each composite the mean CIEDE2000 between its foreground and the full-strength result, weighted by the
@@ -225,10 +225,11 @@ def _paired(
     outputs: Any, composites: Any, masks: Any, input_data_format: str | None, kind: str
 ) -> Iterator[tuple[Any, ...]]:
     """Each photo with its maps."""
-    if (outputs.knots is None) == (kind == "aict"):
-        found = "none" if outputs.knots is None else "knots and color_lut"
-        raise ValueError(f"kind is {kind}, outputs holds {found} of AICT; pass kind=model.config.transform_kind")
-    maps = (outputs.knots, outputs.color_lut) if kind == "aict" else outputs.transform_maps
+    maps = (outputs.knots, outputs.color_lut) if outputs.knots is not None else outputs.transform_maps
+    if (outputs.knots is not None) != (kind == "aict"):
+        raise ValueError(
+            f"outputs come from another colour transformation than kind {kind}; pass kind=model.config.transform_kind"
+        )
     pairs = pair_images(composites, masks)
     if len(pairs) != len(maps[0]):
         raise ValueError(f"outputs holds {len(maps[0])} images, composites {len(pairs)}; pass the same ones")

@@ -77,17 +77,13 @@ def apply_luts(
 
     Source: AICT (NeurIPS 2024), sections 3.2 and 3.3.
     """
-    _check_arguments(composite, mask, knots, color_lut, strength)
     full_height = composite.shape[2] + top if full_height is None else full_height
-    if not torch.compiler.is_compiling() and not 0 <= top <= full_height - composite.shape[2]:
-        raise ValueError(
-            f"composite has {composite.shape[2]} rows from {top} on, beyond the {full_height} rows of the photo; "
-            "check top and full_height"
-        )
+    _check_arguments(composite, mask, knots, color_lut, strength)
+    check_place(composite, top, full_height)
     dtype = torch.promote_types(torch.float32, composite.dtype)
     knots, color_lut = knots.to(dtype), color_lut.to(dtype)
     if out is not None:
-        _check_out(out, composite, (mask, knots, color_lut))
+        check_out(out, composite, (mask, knots, color_lut))
         if out is not composite:
             out.copy_(composite)
         return _recolor(composite, mask, knots, color_lut, out, strength, top, full_height)
@@ -232,7 +228,17 @@ def check_images(composite: Tensor, mask: Tensor, strength: float) -> None:
         raise ValueError(f"strength is {strength}; expected 0 (the composite itself) to 1 (fully harmonized)")
 
 
-def _check_out(out: Tensor, composite: Tensor, others: tuple[Tensor, ...]) -> None:
+def check_place(composite: Tensor, top: int, full_height: int) -> None:
+    """Refuse rows that the photo does not have, with ValueError."""
+    if not torch.compiler.is_compiling() and not 0 <= top <= full_height - composite.shape[2]:
+        raise ValueError(
+            f"composite has {composite.shape[2]} rows from {top} on, beyond the {full_height} rows of the photo; "
+            "check top and full_height"
+        )
+
+
+def check_out(out: Tensor, composite: Tensor, others: tuple[Tensor, ...]) -> None:
+    """Refuse an `out` that does not fit, with ValueError."""
     if out.shape != composite.shape or out.dtype != composite.dtype or out.device != composite.device:
         raise ValueError(
             f"out has shape {tuple(out.shape)}, dtype {out.dtype} and device {out.device}; expected the composite's "
@@ -242,4 +248,4 @@ def _check_out(out: Tensor, composite: Tensor, others: tuple[Tensor, ...]) -> No
         raise ValueError("out is given and an input requires gradients; leave out `out`, or use torch.no_grad()")
 
 
-__all__ = ["apply_luts", "check_images"]
+__all__ = ["apply_luts", "check_images", "check_out", "check_place"]

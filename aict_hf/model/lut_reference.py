@@ -71,13 +71,32 @@ def apply_luts_in_strips(
     """
     height, width = composite.shape[2:]
     full_height = height + top if full_height is None else full_height
-    for rows in _strips(composite, knots, color_lut):
+
+    def recolor(composite: Tensor, mask: Tensor, rows: slice, columns: slice) -> Tensor:
+        positions = pixel_positions(full_height, width, slice(top + rows.start, top + rows.stop), columns, knots)
+        return _recolor_block(composite, mask, knots, color_lut, strength, positions)
+
+    return write_in_strips(composite, mask, out, recolor, pixel_bytes=4 * 3 * (knots.shape[2] + color_lut.shape[2]))
+
+
+def write_in_strips(
+    composite: Tensor, mask: Tensor, out: Tensor, recolor: Callable[..., Tensor], *, pixel_bytes: int
+) -> Tensor:
+    """Write recoloured blocks into `out`, from the leftmost column with foreground to the rightmost, strip by strip.
+
+    Args:
+        composite, mask, out: as for `apply_luts_in_strips`.
+        recolor: makes the new pixels of a block from its composite, its mask, its rows and its columns.
+        pixel_bytes: memory that `recolor` takes for a pixel; a strip takes at most `STRIP_BYTES`.
+    Returns:
+        `out`.
+    """
+    for rows in strips(composite, pixel_bytes):
         foreground = mask[:, :, rows].amax(dim=(0, 1, 2)).nonzero()
         if len(foreground):
             columns = slice(int(foreground[0]), int(foreground[-1]) + 1)
-            positions = pixel_positions(full_height, width, slice(top + rows.start, top + rows.stop), columns, knots)
             block = slice(None), slice(None), rows, columns
-            out[block] = _recolor_block(composite[block], mask[block], knots, color_lut, strength, positions)
+            out[block] = recolor(composite[block], mask[block], rows, columns)
     return out
 
 
@@ -103,7 +122,7 @@ def lut_gradients_reference(
     height, width = composite.shape[2:]
     full_height = height + top if full_height is None else full_height
     knots_gradient, lut_gradient = torch.zeros_like(knots), torch.zeros_like(color_lut)
-    for rows in _strips(composite, knots, color_lut):
+    for rows in strips(composite, 4 * 3 * (knots.shape[2] + color_lut.shape[2])):
         positions = pixel_positions(full_height, width, slice(top + rows.start, top + rows.stop), slice(None), knots)
         intensity = unit_tensor(composite[:, :, rows], knots.dtype)
         weight = unit_tensor(mask[:, :, rows], knots.dtype) * strength
@@ -193,7 +212,7 @@ def unit_tensor(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def interpolate_maps(maps: Tensor, positions: Tensor) -> Tensor:
-    """LUT maps (B, 3, N, h, w) at `positions` ((B, )H, W, 2) of the photo: (B, 3, N, H, W)."""
+    """Maps, such as LUTs, (B, 3, N, h, w) at `positions` ((B, )H, W, 2) of the photo: (B, 3, N, H, W)."""
     channels, nodes = maps.shape[1:3]
     grid = positions.expand(maps.shape[0], -1, -1, -1)
     flat = F.grid_sample(maps.flatten(1, 2), grid, mode="bilinear", padding_mode="border", align_corners=True)
@@ -226,11 +245,10 @@ def _scatter(gradient: Tensor, values: Tensor, positions: Tensor, maps: Tensor) 
     return scattered.unflatten(1, maps.shape[1:3])
 
 
-def _strips(composite: Tensor, knots: Tensor, color_lut: Tensor) -> Iterator[slice]:
-    """Rows of a photo in strips of at most `STRIP_BYTES` of interpolated LUT entries."""
-    batch, channels, height, width = composite.shape
-    row_bytes = 4 * batch * channels * width * (knots.shape[2] + color_lut.shape[2])
-    rows = max(1, STRIP_BYTES // row_bytes)
+def strips(composite: Tensor, pixel_bytes: int) -> Iterator[slice]:
+    """Rows of photos (B, 3, H, W) in strips of at most `STRIP_BYTES`, at `pixel_bytes` for a pixel."""
+    height, width = composite.shape[2:]
+    rows = max(1, STRIP_BYTES // max(1, pixel_bytes * len(composite) * width))
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
@@ -243,5 +261,7 @@ __all__ = [
     "look_up",
     "lut_gradients_reference",
     "sample_luts",
+    "strips",
     "unit_tensor",
+    "write_in_strips",
 ]

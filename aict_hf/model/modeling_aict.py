@@ -134,18 +134,18 @@ class AICTModel(PreTrainedModel):
         cls._auto_class = None  # saving a subclass must not copy the file that it is written in
 
     def __init__(self, config: AICTConfig):
+        config.validate()  # arguments of `from_pretrained` change fields without it
         super().__init__(config)
         nodes = 3 * config.num_intervals
         assert config.decoder_stride is not None
-        head = HEADS.get(config.transform_kind)
+        head = None if config.transform_kind == "aict" else HEADS[config.transform_kind]
         global_outputs = getattr(head, "global_outputs", 0)
         weights = 0
-        if config.image_weight == "channels":
+        if config.weighting == "channels":
             weights = config.lut_chain.count("color") * len(config.weighted_channels) * config.num_intervals
         self.patch_embeddings = nn.Conv2d(4, config.hidden_size, config.patch_size, stride=config.patch_size)
         self.backbone: EfficientNetLiteBackbone | None = None
         self.color_statistics: AICTColorStatistics | AICTRegionStatistics | None = None
-        self.decoder: nn.ConvTranspose2d | AICTDecoder
         if config.backbone is None:
             if config.color_statistics:
                 self.color_statistics = AICTColorStatistics(config, weights + global_outputs)
@@ -159,17 +159,18 @@ class AICTModel(PreTrainedModel):
                 channels = stride8 + stride16 + stride32
                 self.color_statistics = AICTRegionStatistics(config, channels, weights + global_outputs)
         self.layers = nn.ModuleList([AICTLayer(config) for _ in range(config.num_hidden_layers)])
-        if config.backbone is None:
+        self.decoder: Any = None  # not for what is the same everywhere: it needs no maps
+        if not global_outputs and config.backbone is None:
             self.decoder = nn.ConvTranspose2d(
                 config.hidden_size, config.decoder_channels, config.decoder_stride, stride=config.decoder_stride
             )
-        else:
+        elif not global_outputs:
             self.decoder = AICTDecoder(config, stride4)
-        self.sampling_intervals_head: nn.Conv2d | None = None
-        self.color_lut_head: nn.Conv2d | None = None
-        self.transform_head: nn.Module | None = None
-        self.image_weight_head: AICTGlobalHead | nn.Conv2d | None = None
-        self.global_head: AICTGlobalHead | None = None
+        self.sampling_intervals_head: Any = None
+        self.color_lut_head: Any = None
+        self.transform_head: Any = None
+        self.image_weight_head: Any = None
+        self.global_head: Any = None
         if head is None:
             self.sampling_intervals_head = nn.Conv2d(config.decoder_channels, nodes, kernel_size=1)
             self.color_lut_head = nn.Conv2d(config.decoder_channels, nodes, kernel_size=1)
@@ -177,7 +178,7 @@ class AICTModel(PreTrainedModel):
             self.transform_head = head(config)
         if weights:
             self.image_weight_head = AICTGlobalHead(config, weights)
-        elif config.image_weight == "spatial":
+        elif config.weighting == "spatial":
             self.image_weight_head = nn.Conv2d(config.decoder_channels, 1, kernel_size=1)
         if global_outputs:
             self.global_head = AICTGlobalHead(config, global_outputs)
@@ -250,7 +251,7 @@ class AICTModel(PreTrainedModel):
             isinstance(self.image_weight_head, AICTGlobalHead) and module is self.image_weight_head.proj
         ):
             gain = 0.1
-            init.ones_(module.bias)  # type: ignore[arg-type]
+            init.ones_(module.bias)
         elif self.global_head is not None and module is self.global_head.proj:
             gain = 0.1
         elif isinstance(self.transform_head, AffineHead) and module is self.transform_head.coefficients:
@@ -344,47 +345,44 @@ class AICTModel(PreTrainedModel):
             attentions = None if attentions is None else (*attentions, weights)
         encoded = hidden_states.transpose(1, 2).unflatten(2, patches.shape[2:])
 
-        laterals = [] if self.backbone is None else [pretrained[0].stride4, image]
-        decoded = self.decoder(encoded, *laterals)
+        kind = self.config.transform_kind
         image_weight: Tensor | None = None
-        if isinstance(self.image_weight_head, AICTGlobalHead):
-            image_weight = self.image_weight_head(encoded)
-            if statistics_change is not None:
-                image_weight = image_weight + statistics_change
-            image_weight = self._weights_of_all_channels(image_weight)
-        elif self.image_weight_head is not None:
-            image_weight = self.image_weight_head(decoded)
-
-        # At least float32 from here on: half precision would show as steps in smooth colours.
         sampling_intervals: Tensor | None = None
         knots: Tensor | None = None
         color_lut: Tensor | None = None
         transform_maps: tuple[Tensor, ...] | None = None
         maps: tuple[Tensor, ...]
-        if self.sampling_intervals_head is not None and self.color_lut_head is not None:
-            interval_logits = self.sampling_intervals_head(decoded)
-            color_lut = self.color_lut_head(decoded)
-            if image_weight is not None:
-                color_lut = color_lut * image_weight.to(decoded.device)
-            dtype = torch.promote_types(torch.float32, color_lut.dtype)
-            shape = (3, self.config.num_intervals)
-            sampling_intervals = interval_logits.to(color_lut.device, dtype).unflatten(1, shape).softmax(dim=2)
-            color_lut = color_lut.to(dtype).unflatten(1, shape)
-            knots = knots_from_intervals(sampling_intervals)
-            maps = knots, color_lut
+        if self.global_head is not None:
+            values = self.global_head(encoded)
+            if statistics_change is not None:
+                values = values + statistics_change
+            maps = transform_maps = self.transform_head(values, pixel_values)
         else:
-            assert self.transform_head is not None
-            global_values = image_weight
-            if self.global_head is not None:
-                global_values = self.global_head(encoded)
+            laterals = [] if self.backbone is None else [pretrained[0].stride4, image]
+            decoded = self.decoder(encoded, *laterals)
+            if self.config.weighting == "channels":
+                image_weight = self.image_weight_head(encoded)
                 if statistics_change is not None:
-                    global_values = global_values + statistics_change
-            maps = transform_maps = self.transform_head(decoded, global_values, pixel_values)
-        kind = self.config.transform_kind
-        pixel_values, mask = (
-            pixel_values.to(maps[0].device),
-            mask.to(maps[0].device),
-        )  # a device_map may split the model
+                    image_weight = image_weight + statistics_change
+                image_weight = self._weights_of_all_channels(image_weight)
+            elif self.config.weighting == "spatial":
+                image_weight = self.image_weight_head(decoded)
+            if kind == "aict":
+                interval_logits = self.sampling_intervals_head(decoded)
+                color_lut = self.color_lut_head(decoded)
+                if image_weight is not None:
+                    color_lut = color_lut * image_weight.to(decoded.device)
+                # At least float32 from here on: half precision would show as steps in smooth colours.
+                dtype = torch.promote_types(torch.float32, color_lut.dtype)
+                shape = (3, self.config.num_intervals)
+                sampling_intervals = interval_logits.to(color_lut.device, dtype).unflatten(1, shape).softmax(dim=2)
+                color_lut = color_lut.to(dtype).unflatten(1, shape)
+                knots = knots_from_intervals(sampling_intervals)
+                maps = knots, color_lut
+            else:
+                maps = transform_maps = self.transform_head(decoded, image_weight)
+        device = maps[0].device  # a device_map may split the model
+        pixel_values, mask = pixel_values.to(device), mask.to(device)
         harmonized = apply_transform(kind, pixel_values, mask, *maps) if return_harmonized else None
 
         full_harmonized: Tensor | list[Tensor] | None = None

@@ -37,16 +37,16 @@ class AdaIntSepLUTHead(nn.Module):
         others = 1e-3 * torch.randn(BASIS_LUTS - 1, *identity.shape)
         init.copy_(self.basis, torch.cat([identity[None], others]))
 
-    def forward(self, decoded: Tensor, weight: Tensor | None, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """Make the LUTs; `weight` holds the values of the global head, shape (B, global_outputs, 1, 1)."""
-        assert weight is not None
-        values = weight.to(self.basis.device, torch.promote_types(torch.float32, weight.dtype))
+    def forward(self, values: Tensor, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        """Make the LUTs of the global head's values, shape (B, global_outputs, 1, 1). The image is not needed."""
+        values = values.to(self.basis.device, torch.promote_types(torch.float32, values.dtype))
         curves, intervals, shares = values.split([3 * NODES_1D, 3 * (VERTICES - 1), BASIS_LUTS], dim=1)
         identity = torch.linspace(0, 1, NODES_1D, dtype=values.dtype, device=values.device)[:, None, None]
         vertices = knots_from_intervals(intervals.unflatten(1, (3, VERTICES - 1)).softmax(dim=2))
         # A share of 0 stands for the first LUT alone.
         first = torch.eye(1, BASIS_LUTS, dtype=values.dtype, device=values.device)
-        lut = torch.einsum("bk,kcv->bcv", shares[:, :, 0, 0] + first, self.basis.to(values.dtype))
+        # No einsum: autocast would compute it in half precision.
+        lut = ((shares[:, :, 0, 0] + first)[..., None, None] * self.basis.to(values.dtype)).sum(dim=1)
         return curves.unflatten(1, (3, NODES_1D)) + identity, vertices, lut[..., None, None]
 
 

@@ -1,8 +1,8 @@
 """PCT-Net's pixel-wise colour transformation: `color_transform` "affine".
 
-Each pixel has an affine map of its own, interpolated from a coarse parameter map: the new colour is a weighted sum of
-the old one, of its powers (`affine_inputs`) and of 1. All three channels mix, which the LUTs of AICT do not allow, and
-the change within a pixel's neighbourhood is linear or quadratic in the colour.
+Each pixel has a map of its own, interpolated from a coarse parameter map. `affine_inputs` says of what. "linear" makes
+an affine map of the colour. It mixes the channels, which the LUTs of AICT do not do. "polynomial" adds the squares and
+products of the channels. "quadratic" makes a polynomial of each channel alone, without a constant.
 """
 
 import torch
@@ -11,13 +11,13 @@ from transformers import initialization as init
 
 from .configuration_aict import AICTConfig
 
-INPUTS = {"linear": 4, "quadratic": 7, "polynomial": 10}  # for each output channel, the constant included
+INPUTS = {"linear": 4, "quadratic": 2, "polynomial": 10}  # for each output channel, the constant included
 
 
 class AffineHead(nn.Module):
     """Makes the coefficients from the decoder features.
 
-    Returns a tuple of one tensor, shape (B, 3, inputs, h, w): the weights of `affine_inputs` for each output channel.
+    Returns a tuple of one tensor, shape (B, 3, inputs, h, w): the weights of the inputs of each output channel.
     """
 
     def __init__(self, config: AICTConfig):
@@ -27,28 +27,29 @@ class AffineHead(nn.Module):
 
     def init_bias(self) -> None:
         """Start at the identity."""
-        init.copy_(self.coefficients.bias, torch.eye(3, self.inputs).flatten())  # type: ignore[arg-type]
+        start = torch.eye(3, self.inputs)
+        if self.inputs == INPUTS["quadratic"]:
+            start = torch.tensor([1.0, 0.0]).expand(3, 2)
+        init.copy_(self.coefficients.bias, start.flatten())  # type: ignore[arg-type]
 
-    def forward(self, decoded: Tensor, weight: Tensor | None, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """Make the coefficients of decoder features, shape (B, channels, h, w); the rest is not used."""
+    def forward(self, decoded: Tensor, weight: None) -> tuple[Tensor, ...]:
+        """Make the coefficients of decoder features, shape (B, channels, h, w). There is no weight."""
         values = self.coefficients(decoded)
         return (values.to(torch.promote_types(torch.float32, values.dtype)).unflatten(1, (3, self.inputs)),)
 
 
-def affine_inputs(colors: Tensor, count: int) -> Tensor:
-    """What the coefficients weigh: the colour, with its squares if `count` is 7, and its products too if it is 10.
+def mixed_inputs(colors: Tensor, count: int) -> Tensor:
+    """What each output channel mixes: the colour, its squares and products if `count` is 10, and 1.
 
     Args:
         colors: RGB, shape (B, 3, H, W).
-        count: 4, 7 or 10.
+        count: 4 or 10.
     Returns:
-        r, g, b, (r², g², b², (rg, gb, br,)) 1, shape (B, count, H, W).
+        r, g, b, (r², g², b², rg, gb, br,) 1, shape (B, count, H, W).
     """
     terms = [colors]
-    if count > INPUTS["linear"]:
-        terms.append(colors**2)
-    if count > INPUTS["quadratic"]:
-        terms.append(colors * colors.roll(-1, dims=1))
+    if count == INPUTS["polynomial"]:
+        terms += [colors**2, colors * colors.roll(-1, dims=1)]
     return torch.cat([*terms, torch.ones_like(colors[:, :1])], dim=1)
 
 
@@ -62,9 +63,12 @@ def affine_pixels(colors: Tensor, coefficients: Tensor) -> Tensor:
         shape (B, 3, H, W), not yet clamped to 0..1.
 
     Source: Guerreiro, Nakazawa, Stenger: PCT-Net: Full Resolution Image Harmonization Using Pixel-Wise Color
-        Transformations (CVPR 2023), section 3.
+        Transformations (CVPR 2023), section 3. Its polynomial has no constant.
     """
-    return (coefficients * affine_inputs(colors, coefficients.shape[2])[:, None]).sum(dim=2)
+    count = coefficients.shape[2]
+    if count == INPUTS["quadratic"]:
+        return coefficients[:, :, 0] * colors + coefficients[:, :, 1] * colors**2
+    return (coefficients * mixed_inputs(colors, count)[:, None]).sum(dim=2)
 
 
-__all__ = ["AffineHead", "affine_inputs", "affine_pixels"]
+__all__ = ["INPUTS", "AffineHead", "affine_pixels", "mixed_inputs"]

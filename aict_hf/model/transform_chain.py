@@ -24,13 +24,12 @@ class LUTChainHead(nn.Module):
         nodes = 3 * config.num_intervals
         self.luts = nn.ModuleList([nn.Conv2d(config.decoder_channels, nodes, kernel_size=1) for _ in self.kinds])
 
-    def forward(self, decoded: Tensor, weight: Tensor | None, pixel_values: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, decoded: Tensor, weight: Tensor | None) -> tuple[Tensor, ...]:
         """Make the maps.
 
         Args:
             decoded: decoder features, shape (B, channels, h, w).
             weight: `image_weight`, shape (B, colour LUTs * 3 * K, 1, 1) or (B, 1, h, w), or None.
-            pixel_values: not used.
         """
         nodes = 3 * self.num_intervals
         color_luts = 0

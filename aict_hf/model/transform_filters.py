@@ -26,16 +26,14 @@ class FiltersHead(nn.Module):
     def __init__(self, config: AICTConfig):
         super().__init__()
 
-    def forward(self, decoded: Tensor, weight: Tensor | None, pixel_values: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, values: Tensor, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """Make the arguments.
 
         Args:
-            decoded: not used.
-            weight: values of the global head, shape (B, 6, 1, 1).
+            values: of the global head, shape (B, 6, 1, 1).
             pixel_values: low-resolution composites, RGB in [0, 1], shape (B, 3, h, w).
         """
-        assert weight is not None
-        arguments = LIMIT * weight.to(torch.promote_types(torch.float32, weight.dtype)).tanh()
+        arguments = LIMIT * values.to(torch.promote_types(torch.float32, values.dtype)).tanh()
         colors = pixel_values.to(arguments.device, arguments.dtype)
         means = colors.mean(dim=(2, 3), keepdim=True)
         warmed = brightness(temperature(colors, arguments[:, 0:1], means), arguments[:, 1:2])

@@ -104,7 +104,7 @@ def test_it_loads_where_people_will_load_it(program, source, python, model, proc
 @pytest.mark.parametrize("transform", ["curves", "affine", "adaint_seplut", "filters"])
 def test_other_colour_transformations_load_from_the_hub_without_the_package(transform, forks, processor, tmp_path):
     torch.manual_seed(0)
-    fields = small_config().to_dict() | {"color_transform": transform, "image_weight": None}
+    fields = small_config().to_dict() | {"color_transform": transform}
     model = AICTModel(AICTConfig.from_dict(fields)).eval()
     for part in (model, processor):
         part.save_pretrained(tmp_path / "mine")

@@ -56,7 +56,7 @@ def test_impossible_fields_are_refused_by_name(fields, words):
 
 
 @pytest.mark.parametrize(
-    ("transform", "weight", "kind", "chain"),
+    ("transform", "weighting", "kind", "chain"),
     [
         ("aict", "channels", "aict", ["interval", "color"]),
         ("curves", "channels", "chain", ["color"]),
@@ -65,6 +65,21 @@ def test_impossible_fields_are_refused_by_name(fields, words):
         ("filters", "none", "filters", []),
     ],
 )
-def test_image_weights_default_to_what_the_transform_has(transform, weight, kind, chain):
+def test_image_weights_default_to_what_the_transform_has(transform, weighting, kind, chain):
     config = AICTConfig(color_transform=transform)
-    assert (config.image_weight, config.transform_kind, config.lut_chain) == (weight, kind, chain)
+    assert (config.weighting, config.transform_kind, config.lut_chain) == (weighting, kind, chain)
+
+
+def test_a_transform_changed_while_loading_is_checked_and_takes_its_own_weights(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    for transform, weighting in (("affine", "none"), ("curves", "channels")):
+        changed = AICTConfig.from_pretrained(tmp_path, color_transform=transform)
+        assert changed.weighting == weighting
+        AICTModel(changed).save_pretrained(tmp_path / transform)
+        assert AICTModel.from_pretrained(tmp_path / transform).config.color_transform == transform
+    for fields, words in (
+        ({"color_transform": "curve"}, "color_transform is 'curve'; expected aict"),
+        ({"color_transform": "affine", "image_weight": "channels"}, "no colour LUT to weigh"),
+    ):
+        with pytest.raises(StrictDataclassError, match=words):
+            AICTModel(AICTConfig.from_pretrained(tmp_path, **fields))

@@ -8,7 +8,7 @@ from aict_hf.model.transform_chain import chain_pixels
 
 def variant(**fields):
     torch.manual_seed(0)
-    return AICTModel(AICTConfig.from_dict(small_config().to_dict() | {"image_weight": None} | fields)).eval()
+    return AICTModel(AICTConfig.from_dict(small_config().to_dict() | fields)).eval()
 
 
 def test_the_chain_of_an_interval_and_a_color_lut_is_aict():
@@ -51,7 +51,7 @@ def test_each_colour_lut_of_a_chain_has_weights_of_its_own():
     nodes = 3 * model.config.num_intervals
     decoded = torch.rand(1, model.config.decoder_channels, 2, 2)
     weight = torch.cat([torch.ones(1, nodes, 1, 1), torch.zeros(1, nodes, 1, 1)], dim=1)
-    first, second = model.transform_head(decoded, weight, decoded)
+    first, second = model.transform_head(decoded, weight)
     assert first.abs().max() > 0
     assert second.abs().max() == 0
 

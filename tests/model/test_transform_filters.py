@@ -73,7 +73,7 @@ def test_contrast_refers_to_the_mean_after_temperature_and_brightness():
     head = filters.FiltersHead(AICTConfig.from_dict(small_config().to_dict()))
     values = torch.zeros(2, 6, 1, 1)
     values[:, 1] = 10.0
-    made, means = head(COLORS, values, COLORS * 0.4)
+    made, means = head(values, COLORS * 0.4)
     assert made[0, 1, 0, 0] == pytest.approx(filters.LIMIT, abs=1e-6)
     torch.testing.assert_close(means[:, :3], means_of(COLORS * 0.4)[:, :3])
     assert (means[:, 3] > 0.99 * means[:, :3].mean(dim=1)).all()
