@@ -4,7 +4,6 @@
 The others run in plain torch, a strip of rows at a time.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .lut import apply_luts, check_images, check_out, check_place
 from .lut_positions import pixel_positions
-from .lut_reference import blend, interpolate_maps, sample_luts, strips, write_in_strips
+from .lut_reference import blend, bytes_at_pixel, interpolate_maps, sample_luts, strips, write_in_strips
 from .transform_adaint_seplut import NODES_1D, VERTICES, AdaIntSepLUTHead, adaint_seplut_pixels
 from .transform_affine import INPUTS, AffineHead, affine_pixels
 from .transform_chain import LUTChainHead, chain_pixels
@@ -93,7 +92,7 @@ def apply_transform(
 
     everything = slice(0, width)
     tracked = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (composite, mask, *maps))
-    pixel_bytes = PIXEL_BYTES + 4 * sum(math.prod(values.shape[1:-2]) for values in maps if _varies(values))
+    pixel_bytes = PIXEL_BYTES + bytes_at_pixel(*filter(_varies, maps))
     if out is not None:
         check_out(out, composite, (mask, *maps))
         result = out if out is composite else out.copy_(composite)

@@ -185,7 +185,7 @@ class AICTConfig(PreTrainedConfig):
 
     def validate_image_weight(self) -> None:
         channels = self.weighted_channels
-        if self.image_weight not in (None, "none") and self.transform_kind not in ("aict", "chain"):
+        if self.image_weight not in (None, "none") and not self.lut_chain:
             raise ValueError(
                 f"image_weight is {self.image_weight}; color_transform {self.color_transform} has no colour LUT to "
                 "weigh, so expected none"
@@ -210,7 +210,7 @@ class AICTConfig(PreTrainedConfig):
         """`image_weight`, or its default for the colour transformation."""
         if self.image_weight is not None:
             return self.image_weight
-        return "channels" if self.transform_kind in ("aict", "chain") else "none"
+        return "channels" if self.lut_chain else "none"
 
     @property
     def lut_chain(self) -> list[str]:

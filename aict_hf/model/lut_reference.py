@@ -3,6 +3,7 @@
 The kernels are tested against this file, and it does the work where no kernel takes the device or dtype.
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -76,7 +77,7 @@ def apply_luts_in_strips(
         positions = pixel_positions(full_height, width, slice(top + rows.start, top + rows.stop), columns, knots)
         return _recolor_block(composite, mask, knots, color_lut, strength, positions)
 
-    return write_in_strips(composite, mask, out, recolor, pixel_bytes=4 * 3 * (knots.shape[2] + color_lut.shape[2]))
+    return write_in_strips(composite, mask, out, recolor, pixel_bytes=bytes_at_pixel(knots, color_lut))
 
 
 def write_in_strips(
@@ -122,7 +123,7 @@ def lut_gradients_reference(
     height, width = composite.shape[2:]
     full_height = height + top if full_height is None else full_height
     knots_gradient, lut_gradient = torch.zeros_like(knots), torch.zeros_like(color_lut)
-    for rows in strips(composite, 4 * 3 * (knots.shape[2] + color_lut.shape[2])):
+    for rows in strips(composite, bytes_at_pixel(knots, color_lut)):
         positions = pixel_positions(full_height, width, slice(top + rows.start, top + rows.stop), slice(None), knots)
         intensity = unit_tensor(composite[:, :, rows], knots.dtype)
         weight = unit_tensor(mask[:, :, rows], knots.dtype) * strength
@@ -245,6 +246,11 @@ def _scatter(gradient: Tensor, values: Tensor, positions: Tensor, maps: Tensor) 
     return scattered.unflatten(1, maps.shape[1:3])
 
 
+def bytes_at_pixel(*maps: Tensor) -> int:
+    """Memory in bytes of the entries of maps (B, ..., h, w) that are interpolated for one pixel, in float32."""
+    return 4 * sum(math.prod(values.shape[1:-2]) for values in maps)
+
+
 def strips(composite: Tensor, pixel_bytes: int) -> Iterator[slice]:
     """Rows of photos (B, 3, H, W) in strips of at most `STRIP_BYTES`, at `pixel_bytes` for a pixel."""
     height, width = composite.shape[2:]
@@ -256,6 +262,7 @@ __all__ = [
     "apply_luts_in_strips",
     "apply_luts_reference",
     "blend",
+    "bytes_at_pixel",
     "interpolate_maps",
     "knots_from_intervals",
     "look_up",
