@@ -465,6 +465,10 @@ BAD_INPUT = [
         "aict-small: color_statistics.fc1.weight has shape (512, 1453), --model_config asks for (64, 1453)",
     ),
     (
+        {"init_encoder": "aict-small", "model_config": '{"color_transform": "lut"}'},
+        "--model_config is not an AICT configuration",
+    ),
+    (
         {"init_encoder": "aict-small", "model_config": '{"num_hidden_layers": 3}'},
         "aict-small: has layers.3.attention.k_proj.bias, --model_config asks for an encoder without it",
     ),

@@ -652,9 +652,9 @@ def make_network(network: NetworkArguments) -> tuple[AICTModel, AICTImageProcess
     source = None
     if network.init_encoder:
         source, _ = load_checkpoint(network.init_encoder)
-        wanted = inherited_fields(source.config, wanted) | wanted
     try:
-        model = AICTModel(AICTConfig(**wanted))
+        inherited = {} if source is None else inherited_fields(source.config, wanted)
+        model = AICTModel(AICTConfig(**inherited | wanted))
     except (ValueError, TypeError, StrictDataclassError) as error:
         raise InputError(f"--model_config is not an AICT configuration ({one_line(error)})") from error
     if network.init_backbone:
@@ -670,7 +670,7 @@ def inherited_fields(config: AICTConfig, wanted: dict[str, Any]) -> dict[str, An
     transform = wanted.get("color_transform", config.color_transform)
     if transform != "affine":
         del inherited["affine_inputs"]
-    if transform in ("affine", "adaint_seplut", "filters"):
+    if not AICTConfig(color_transform=transform).lut_chain:
         del inherited["image_weight"], inherited["weighted_channels"]
     return inherited
 

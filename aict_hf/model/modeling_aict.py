@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,31 @@ class AICTOutput(ModelOutput):
         assert self.knots is not None
         assert self.color_lut is not None
         return self.knots, self.color_lut
+
+
+class _Encoded(NamedTuple):
+    """What the decoder and the heads read.
+
+    Attributes:
+        features: the last tokens as a map, shape (B, hidden_size, H / patch_size, W / patch_size).
+        laterals: with a backbone, its features at stride 4 and the image with its mask.
+        statistics_change: what the colour statistics add to the values for the whole image, shape (B, n, 1, 1).
+        hidden_states, attentions: as in `AICTOutput`.
+    """
+
+    features: Tensor
+    laterals: tuple[Tensor, ...]
+    statistics_change: Tensor | None
+    hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
+
+
+class _Decoded(NamedTuple):
+    """What the colour transformation takes, and its parts, as in `AICTOutput`."""
+
+    maps: tuple[Tensor, ...]
+    image_weight: Tensor | None = None
+    sampling_intervals: Tensor | None = None
 
 
 def _check_shards(folder: str | os.PathLike | None, subfolder: str = "", config: Any = None) -> None:
@@ -323,64 +348,9 @@ class AICTModel(PreTrainedModel):
         if output_attentions is None:
             output_attentions = self.config.output_attentions
 
-        image = torch.cat([pixel_values, mask], dim=1).to(self.patch_embeddings.weight.dtype)
-        patches = self.patch_embeddings(image)
-        pretrained: tuple[EfficientNetLiteFeatures, ...] = ()
-        if self.backbone is not None:
-            pretrained = (self.backbone(pixel_values),)
-            patches = patches + self.stride16_proj(pretrained[0].stride16)
-            patches = patches + F.interpolate(
-                self.stride32_proj(pretrained[0].stride32), scale_factor=2, mode="bilinear", align_corners=False
-            )
-        hidden_states = patches.flatten(2).transpose(1, 2)
-        statistics_change = None
-        if self.color_statistics is not None:
-            token, statistics_change = self.color_statistics(pixel_values, mask, *pretrained)
-            hidden_states = hidden_states + token[:, None]
-        all_hidden_states: tuple[Tensor, ...] | None = (hidden_states,) if output_hidden_states else None
-        attentions: tuple[Tensor, ...] | None = () if output_attentions else None
-        for layer in self.layers:
-            hidden_states, weights = layer(hidden_states, output_attentions)
-            all_hidden_states = None if all_hidden_states is None else (*all_hidden_states, hidden_states)
-            attentions = None if attentions is None else (*attentions, weights)
-        encoded = hidden_states.transpose(1, 2).unflatten(2, patches.shape[2:])
-
-        kind = self.config.transform_kind
-        image_weight: Tensor | None = None
-        sampling_intervals: Tensor | None = None
-        knots: Tensor | None = None
-        color_lut: Tensor | None = None
-        transform_maps: tuple[Tensor, ...] | None = None
-        maps: tuple[Tensor, ...]
-        if self.global_head is not None:
-            values = self.global_head(encoded)
-            if statistics_change is not None:
-                values = values + statistics_change
-            maps = transform_maps = self.transform_head(values, pixel_values)
-        else:
-            laterals = [] if self.backbone is None else [pretrained[0].stride4, image]
-            decoded = self.decoder(encoded, *laterals)
-            if self.config.weighting == "channels":
-                image_weight = self.image_weight_head(encoded)
-                if statistics_change is not None:
-                    image_weight = image_weight + statistics_change
-                image_weight = self._weights_of_all_channels(image_weight)
-            elif self.config.weighting == "spatial":
-                image_weight = self.image_weight_head(decoded)
-            if kind == "aict":
-                interval_logits = self.sampling_intervals_head(decoded)
-                color_lut = self.color_lut_head(decoded)
-                if image_weight is not None:
-                    color_lut = color_lut * image_weight.to(decoded.device)
-                # At least float32 from here on: half precision would show as steps in smooth colours.
-                dtype = torch.promote_types(torch.float32, color_lut.dtype)
-                shape = (3, self.config.num_intervals)
-                sampling_intervals = interval_logits.to(color_lut.device, dtype).unflatten(1, shape).softmax(dim=2)
-                color_lut = color_lut.to(dtype).unflatten(1, shape)
-                knots = knots_from_intervals(sampling_intervals)
-                maps = knots, color_lut
-            else:
-                maps = transform_maps = self.transform_head(decoded, image_weight)
+        encoded = self._encode(pixel_values, mask, bool(output_hidden_states), bool(output_attentions))
+        decoded = self._decode(encoded, pixel_values)
+        kind, maps = self.config.transform_kind, decoded.maps
         device = maps[0].device  # a device_map may split the model
         pixel_values, mask = pixel_values.to(device), mask.to(device)
         harmonized = apply_transform(kind, pixel_values, mask, *maps) if return_harmonized else None
@@ -398,18 +368,78 @@ class AICTModel(PreTrainedModel):
         if labels is not None and full_harmonized is not None and harmonized is not None and full_masks is not None:
             loss = harmonization_loss(full_harmonized, labels, full_masks, harmonized, mask)
 
+        weight = decoded.image_weight
+        knots, color_lut = maps if kind == "aict" else (None, None)
         return AICTOutput(
             loss=loss,
-            sampling_intervals=sampling_intervals,
+            sampling_intervals=decoded.sampling_intervals,
             knots=knots,
             color_lut=color_lut,
-            image_weight=None if image_weight is None else image_weight.to(maps[0].dtype),
+            image_weight=None if weight is None else weight.to(maps[0].dtype),
             harmonized=harmonized,
             full_harmonized=full_harmonized,
-            hidden_states=all_hidden_states,
-            attentions=attentions,
-            transform_maps=transform_maps,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+            transform_maps=None if kind == "aict" else maps,
         )
+
+    def _encode(
+        self, pixel_values: Tensor, mask: Tensor, output_hidden_states: bool, output_attentions: bool
+    ) -> _Encoded:
+        """Run all that comes before the decoder."""
+        image = torch.cat([pixel_values, mask], dim=1).to(self.patch_embeddings.weight.dtype)
+        patches = self.patch_embeddings(image)
+        pretrained: tuple[EfficientNetLiteFeatures, ...] = ()
+        laterals: tuple[Tensor, ...] = ()
+        if self.backbone is not None:
+            features = self.backbone(pixel_values)
+            pretrained, laterals = (features,), (features.stride4, image)
+            patches = patches + self.stride16_proj(features.stride16)
+            patches = patches + F.interpolate(
+                self.stride32_proj(features.stride32), scale_factor=2, mode="bilinear", align_corners=False
+            )
+        hidden_states = patches.flatten(2).transpose(1, 2)
+        statistics_change = None
+        if self.color_statistics is not None:
+            token, statistics_change = self.color_statistics(pixel_values, mask, *pretrained)
+            hidden_states = hidden_states + token[:, None]
+        all_hidden_states: tuple[Tensor, ...] | None = (hidden_states,) if output_hidden_states else None
+        attentions: tuple[Tensor, ...] | None = () if output_attentions else None
+        for layer in self.layers:
+            hidden_states, weights = layer(hidden_states, output_attentions)
+            all_hidden_states = None if all_hidden_states is None else (*all_hidden_states, hidden_states)
+            attentions = None if attentions is None else (*attentions, weights)
+        grid = hidden_states.transpose(1, 2).unflatten(2, patches.shape[2:])
+        return _Encoded(grid, laterals, statistics_change, all_hidden_states, attentions)
+
+    def _decode(self, encoded: _Encoded, pixel_values: Tensor) -> _Decoded:
+        """Predict what the colour transformation takes."""
+        if self.global_head is not None:
+            return _Decoded(self.transform_head(self._global_values(self.global_head, encoded), pixel_values))
+        features = self.decoder(encoded.features, *encoded.laterals)
+        image_weight: Tensor | None = None
+        if self.config.weighting == "channels":
+            image_weight = self._weights_of_all_channels(self._global_values(self.image_weight_head, encoded))
+        elif self.config.weighting == "spatial":
+            image_weight = self.image_weight_head(features)
+        if self.transform_head is not None:
+            return _Decoded(self.transform_head(features, image_weight), image_weight)
+
+        interval_logits = self.sampling_intervals_head(features)
+        color_lut = self.color_lut_head(features)
+        if image_weight is not None:
+            color_lut = color_lut * image_weight.to(features.device)
+        # At least float32 from here on: half precision would show as steps in smooth colours.
+        dtype = torch.promote_types(torch.float32, color_lut.dtype)
+        shape = (3, self.config.num_intervals)
+        sampling_intervals = interval_logits.to(color_lut.device, dtype).unflatten(1, shape).softmax(dim=2)
+        knots = knots_from_intervals(sampling_intervals)
+        return _Decoded((knots, color_lut.to(dtype).unflatten(1, shape)), image_weight, sampling_intervals)
+
+    def _global_values(self, head: nn.Module, encoded: _Encoded) -> Tensor:
+        """What a head predicts for the whole image, with what the colour statistics add to it."""
+        values = head(encoded.features)
+        return values if encoded.statistics_change is None else values + encoded.statistics_change
 
     def _weights_of_all_channels(self, image_weight: Tensor) -> Tensor:
         """Weights (B, n, 1, 1) of the weighted channels with ones for the others: (B, colour LUTs * 3 * K, 1, 1)."""
