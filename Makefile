@@ -44,7 +44,7 @@ format: $(VENV)/.dev  ## format the code and fix what ruff can fix
 	$(BIN)/ruff format $(FORMATTED)
 	$(BIN)/ruff check --fix $(FORMATTED)
 
-bench: $(VENV)/.dev  ## measure the figures of benchmarks/RESULTS.md
+bench: $(VENV)/.dev  ## run the quick benchmarks; RESULTS.md has the commands of all
 	$(BIN)/python benchmarks/bench_harmonize.py
 	$(BIN)/python benchmarks/bench_training.py
 	$(BIN)/python benchmarks/bench_lut.py --sizes 2048x2048 5120x2880 --dtypes uint8 --maps 64 \

@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from logging import CRITICAL
@@ -23,7 +23,7 @@ from .files.options import DEFAULT_MAX_MEGAPIXELS
 from .harmonize.options import ComposeOptions, HarmonizeOptions, VideoOptions
 
 if TYPE_CHECKING:
-    from .harmonize.files import Job
+    from .harmonize.files import Job, Report
     from .harmonize.photo_luts import IdentifiedPredictor
 
 app = typer.Typer(
@@ -46,7 +46,8 @@ MaskArgument = Annotated[
 MasksOption = Annotated[
     Path | None,
     typer.Option(
-        help="The folder of masks, if COMPOSITE is a folder; for a video also a video of masks, or one mask.",
+        help="The folder of masks, if COMPOSITE is a folder. `harmonize` also takes a video of masks, or one mask, "
+        "for a video.",
         show_default="photo_mask.png beside photo.jpg, or alpha",
     ),
 ]
@@ -57,6 +58,13 @@ ModelOption = Annotated[
 DeviceOption = Annotated[
     str | None,
     typer.Option(help="cpu, cuda, cuda:1, mps ...", show_default="cpu with the extra fast, else cuda if available"),
+]
+TorchDeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, cuda, cuda:1, mps ...",
+        show_default="cuda if available, else cpu; with Ray, cuda if workers have a GPU",
+    ),
 ]
 EngineOption = Annotated[
     Engine, typer.Option(help="Where the work is done. Ray also runs on a cluster (an extra: aict_hf\\[augment,ray]).")
@@ -156,38 +164,12 @@ def harmonize(
         return
     if smoothing is not None or fps is not None or crf is not None:
         raise InputError("--smoothing, --fps and --crf go with a video, or with a folder of frames and --smoothing")
-    from .harmonize.files import check_output, check_output_folder, harmonize_files, write_report
-
-    if STREAM in (composite, mask, output):
-        if masks is not None or report is not None or engine == "ray":
-            raise InputError(
-                "- goes with one photo, and without --masks, --report and --engine ray; give files instead"
-            )
-        with _files_for_streams(composite, mask, output) as (composite_file, mask_file, output_file):
-            harmonize(
-                composite_file,
-                mask_file,
-                output_file,
-                strength=strength,
-                invert_mask=invert_mask,
-                model=model,
-                device=device,
-                max_megapixels=max_megapixels,
-                verbose=verbose,
-            )
-        return
-    if report is not None:
-        _check_table(report)
-    if composite.is_dir():
-        check_output_folder(output, [composite, *([masks] if masks is not None else [])])
-    jobs, failures = _find_jobs(composite, mask, masks, output)
-    if composite.is_dir():
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{output}: cannot be made a folder ({error.strerror})") from error
-    else:
-        check_output(jobs[0])
+    streams = STREAM in (composite, mask, output)
+    if streams and (masks or report or overwrite or engine == "ray" or workers > 1 or gpus_per_worker):
+        raise InputError(
+            "- goes with one photo, and without --masks, --report, --overwrite, --engine ray, --workers and "
+            "--gpus-per-worker; give files instead"
+        )
     if engine == "local" and (workers > 1 or gpus_per_worker):
         raise InputError("--workers and --gpus-per-worker go with --engine ray")
     options = HarmonizeOptions(
@@ -199,12 +181,13 @@ def harmonize(
         output_folder=output if composite.is_dir() else None,
         measure=report is not None,
     )
-    progress = sys.stderr.isatty()
-    try:
+
+    def run(jobs: list["Job"]) -> "Report":
+        progress = sys.stderr.isatty()
         if engine == "ray":
             from .ray_engine import harmonize_with_ray
 
-            done = harmonize_with_ray(
+            return harmonize_with_ray(
                 jobs,
                 model,
                 options,
@@ -214,23 +197,16 @@ def harmonize(
                 warn=_warn,
                 progress=progress,
             )
-        else:
-            sys.meta_path.insert(0, _WithoutLinearAlgebra)
-            harmonizer = _harmonizer(model, device, verbose)
-            done = harmonize_files(jobs, harmonizer, options, warn=_warn, progress=progress)
-    except KeyboardInterrupt:
-        _say("interrupted; run the same command again to resume")
-        raise typer.Exit(130) from None
-    failures += done.failures
-    _say_failures(failures)
-    if composite.is_dir():
-        _say(f"{done.written} written, {done.skipped} skipped as finished, {len(failures)} failed")
-    if report is not None:
-        write_report(report, done.files)
-        if done.skipped:
-            _say(f"{report}: lists the {len(done.files)} files of this run, not the {done.skipped} skipped ones")
-    if failures:
-        raise typer.Exit(1)
+        from .harmonize.files import harmonize_files
+
+        sys.meta_path.insert(0, _WithoutLinearAlgebra)
+        return harmonize_files(jobs, _harmonizer(model, device, verbose), options, warn=_warn, progress=progress)
+
+    if streams:
+        with _files_for_streams(composite, mask, output) as (composite_file, mask_file, output_file):
+            _harmonize_photos(composite_file, mask_file, None, output_file, run)
+    else:
+        _harmonize_photos(composite, mask, masks, output, run, report=report)
 
 
 @app.command()
@@ -296,23 +272,27 @@ def compose(
     ] = False,
     cut_out_model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The model of rembg to find it with.", show_default="isnet-general-use"),
+        typer.Option(
+            metavar="NAME", help="The model of rembg that finds the object.", show_default="isnet-general-use"
+        ),
     ] = None,
     position: Annotated[
         str | None,
-        typer.Option(metavar="X,Y", help="Where its centre goes, in pixels.", show_default="the photo's centre"),
+        typer.Option(
+            metavar="X,Y", help="Position of the object's centre, in pixels.", show_default="the photo's centre"
+        ),
     ] = None,
-    scale: Annotated[float, typer.Option(help="Its magnification.")] = ComposeOptions.scale,
+    scale: Annotated[float, typer.Option(help="Magnification of the object.")] = ComposeOptions.scale,
     rotation: Annotated[float, typer.Option(help="Degrees, counterclockwise.")] = ComposeOptions.rotation,
     flip: Annotated[
-        bool, typer.Option("--flip", help="Mirror it left to right, before rotating.")
+        bool, typer.Option("--flip", help="Mirror the object left to right, before rotating.")
     ] = ComposeOptions.flip,
     feather: Annotated[float, typer.Option(min=0, help="Width of a soft edge, in pixels.")] = ComposeOptions.feather,
     decontaminate: Annotated[
         bool | None,
         typer.Option(
             "--decontaminate/--no-decontaminate",
-            help="Take its old background out of translucent edges.",
+            help="Remove the old background's colour from translucent edges.",
             show_default="with --cut-out",
         ),
     ] = ComposeOptions.decontaminate,
@@ -395,7 +375,7 @@ def augment(
         ),
     ] = None,
     category: Annotated[
-        str | None, typer.Option(help="Category of cut-outs that have no other.", show_default=False)
+        str | None, typer.Option(help="Category of the cut-outs that have none.", show_default=False)
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of a COCO file's images.", show_default="next to the file")
@@ -430,7 +410,7 @@ def augment(
         ),
     ] = CopyPasteOptions.max_disharmony,
     model: ModelOption = None,
-    device: DeviceOption = None,
+    device: TorchDeviceOption = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images that are augmented at once.")
     ] = CopyPasteOptions.batch_size,
@@ -572,7 +552,7 @@ def lut(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The .cube file to write.", show_default=False)
     ] = None,
-    size: Annotated[int, typer.Option(min=2, max=129, help="Nodes along each side of the LUT.")] = 33,
+    size: Annotated[int, typer.Option(min=2, max=256, help="Nodes along each side of the LUT.")] = 33,
     model: ModelOption = None,
     max_megapixels: MaxMegapixelsOption = DEFAULT_MAX_MEGAPIXELS,
 ) -> None:
@@ -675,6 +655,47 @@ def _harmonize_clip(
     _say(f"{done.frames} frames in {output}{cuts}")
 
 
+def _harmonize_photos(
+    composite: Path,
+    mask: Path | None,
+    masks: Path | None,
+    output: Path,
+    run: Callable[[list["Job"]], "Report"],
+    *,
+    report: Path | None = None,
+) -> None:
+    """Check the files of one composite or of a folder, let `run` harmonize them, and print the outcome."""
+    from .harmonize.files import check_output, check_output_folder, write_report
+
+    if report is not None:
+        _check_table(report)
+    if composite.is_dir():
+        check_output_folder(output, [composite, *([masks] if masks is not None else [])])
+    jobs, failures = _find_jobs(composite, mask, masks, output)
+    if composite.is_dir():
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{output}: cannot be made a folder ({error.strerror})") from error
+    else:
+        check_output(jobs[0])
+    try:
+        done = run(jobs)
+    except KeyboardInterrupt:
+        _say("interrupted; run the same command again to resume")
+        raise typer.Exit(130) from None
+    failures += done.failures
+    _say_failures(failures)
+    if composite.is_dir():
+        _say(f"{done.written} written, {done.skipped} skipped as finished, {len(failures)} failed")
+    if report is not None:
+        write_report(report, done.files)
+        if done.skipped:
+            _say(f"{report}: lists the {len(done.files)} files of this run, not the {done.skipped} skipped ones")
+    if failures:
+        raise typer.Exit(1)
+
+
 def _find_jobs(
     composite: Path, mask: Path | None, masks: Path | None, output: Path | None
 ) -> tuple[list["Job"], list[InputError]]:
@@ -747,7 +768,7 @@ def _harmonizer(model: str | None, device: str | None, verbose: bool) -> "Identi
 def _check_table(path: Path) -> None:
     """Check the name of a table before the work starts."""
     if path.suffix.lower() != ".csv":
-        raise InputError(f"{path}: is no name of a table; expected one that ends in .csv")
+        raise InputError(f"{path}: is not the name of a CSV file; expected one that ends in .csv")
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{path}: cannot be written; expected a file name in a folder that exists")
 

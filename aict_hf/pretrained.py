@@ -50,7 +50,7 @@ def load_checkpoint(
             f"aict convert {Path(location).name} FOLDER, or give the folder of a converted checkpoint"
         )
     if not Path(location).exists() and location.count("/") != 1:  # a Hub repository's name has one slash
-        raise InputError(f"{location}: is no bundled checkpoint, no folder and no Hub model; bundled: {bundled}")
+        raise InputError(f"{location}: is not a bundled checkpoint, a folder or a Hub model; bundled: {bundled}")
     from .model.image_processing_aict import AICTImageProcessor
     from .model.modeling_aict import AICTModel
 
@@ -58,7 +58,7 @@ def load_checkpoint(
         model = AICTModel.from_pretrained(location)
         processor = AICTImageProcessor.from_pretrained(location)
     except Exception as error:  # no folder, no network, no such repository, broken files, bad config
-        kind = "cannot be loaded" if Path(location).is_dir() else "is no bundled checkpoint, no folder and no Hub model"
+        kind = "cannot be loaded" if Path(location).is_dir() else "is not a bundled checkpoint, a folder or a Hub model"
         raise InputError(f"{location}: {kind} ({one_line(error)[:200]}); bundled: {bundled}") from error
     return model.to(device).eval(), processor
 

@@ -3,7 +3,7 @@
 Needs `pip install "aict_hf[augment,ray]"`. Ray Data gives blocks of images to actors. Each actor holds a network on its
 share of CPUs or GPUs, reads the images and writes the results. The names of the results are known beforehand: if a
 worker or its machine dies, the repeated block replaces its own files. An interrupted run resumes where it stopped. The
-results are the same as those of the local engine.
+results are the same as those of the local engine on torch.
 
 On a cluster, install the package on every machine and put inputs and outputs on a file system that all machines share
 (NFS, Lustre, a mounted bucket). Then run on one of the machines:
@@ -81,7 +81,7 @@ def harmonize_with_ray(
         options: how each file is treated; the defaults of `HarmonizeOptions` if left out.
         device: where each network runs.
         workers, gpus_per_worker, progress: as for `augment_with_ray`.
-        warn: called with one line for each surprise that is no failure.
+        warn: called with one line for each surprise that is not a failure.
     Raises:
         InputError: if the checkpoint cannot be loaded, or Ray is not installed or gives up.
     """

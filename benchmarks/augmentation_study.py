@@ -217,7 +217,8 @@ def main() -> None:
     for first, second in ((1, 0), (2, 0), (2, 1)):
         difference = iou[:, first] - iou[:, second]
         low, high = stats.t.interval(0.95, len(difference) - 1, difference.mean(), stats.sem(difference))
-        lines.append(f"| {ARMS[first]} minus {ARMS[second]} | {difference.mean():+.2f} | {low:+.2f} to {high:+.2f} |")
+        names = f"{ARMS[first].removeprefix('and ')} minus {ARMS[second].removeprefix('and ')}"
+        lines.append(f"| {names} | {difference.mean():+.2f} | {low:+.2f} to {high:+.2f} |")
     save_table("\n".join(lines), arguments.output / "table.md")
 
 

@@ -160,7 +160,7 @@ runs: dict[str, Callable[[], object]] = {"the paper's, as published": run_publis
 for name, (model, _) in checkpoints.items():
     runs |= network_ways(model, name)
 threads = torch.get_num_threads()
-lines += ["", "| network | threads | seconds | times the published, on as many threads |", "|---|---|---|---|"]
+lines += ["", "| network | threads | seconds | speed-up over published, on as many threads |", "|---|---|---|---|"]
 for count in sorted({1, threads}):
     torch.set_num_threads(count)
     for run in runs.values():

@@ -54,7 +54,7 @@ for size in arguments.sizes:
 ours = {"parameter_network": functools.partial(model, return_harmonized=False), "apply_luts": apply_luts}
 
 lines = [f"{device_line(device)}, onnxruntime {onnxruntime.__version__}, median of {arguments.runs} runs", ""]
-lines += ["| what | way | seconds (lowest to highest) | times torch |", "|---|---|---|---|"]
+lines += ["| what | way | seconds (lowest to highest) | speed-up over torch |", "|---|---|---|---|"]
 for title, (name, tensors) in cases.items():
     arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
     ways = {

@@ -104,7 +104,7 @@ table = "\n".join(
         f"{device_line(device)}, maps {arguments.maps} x {arguments.maps}, "
         f"K = {arguments.intervals}, median of {arguments.runs} runs (lowest to highest)",
         "",
-        "| size | dtype | foreground | way | ms | times the published | of a copy | extra MiB |",
+        "| size | dtype | foreground | way | ms | speed-up over published | multiple of a copy's time | extra MiB |",
         "|---|---|---|---|---|---|---|---|",
         *rows,
     ]

@@ -88,7 +88,7 @@ for run in range(arguments.runs + 1):
 print(f"{device_line(device)}, the paper's network, ", end="")
 print(f"{arguments.size} x {arguments.size}, batch {arguments.batch_size}, ", end="")
 print(f"median of {arguments.runs} steps (lowest to highest)\n")
-print("| step | seconds | images/s | times the published |\n|---|---|---|---|")
+print("| step | seconds | images/s | speed-up over published |\n|---|---|---|---|")
 for name, values in times.items():
     ratios = [a / b for a, b in zip(times["published"], values, strict=True)]
     images = arguments.batch_size / statistics.median(values)

@@ -6,7 +6,7 @@ Makes clips from still photos with masks: the camera pans, it zooms, the foregro
 foreground is recoloured in the same way in all frames, so that the photo itself is the truth. Noise of two levels is
 added to composite and truth alike. The error is the fMSE against the truth. Flicker is how much the difference to the
 truth changes between neighbouring frames, in levels, in the foreground's own coordinates: it is 0 if the result changes
-only as the truth does. Differences are averaged over 15 x 15 pixels, because noise is no flicker, and taken where both
+only as the truth does. Differences are averaged over 15 x 15 pixels, because noise is not flicker, and taken where both
 masks are full, because a trembling mask shows in all ways alike.
 
 Then one clip of 1920 x 1080 is read, harmonized and written, and compared with reading and writing alone.
@@ -36,7 +36,7 @@ from aict_hf.model.opened_photo import open_photo
 
 SCENES = ("pan", "zoom", "moving foreground", "trembling mask")
 NOISE = 2.0  # levels
-BLOCK = 15  # pixels a side, over which the error is averaged: noise is no flicker
+BLOCK = 15  # pixels a side, over which the error is averaged: noise is not flicker
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--photos", type=Path, required=True, help="folder with metadata.csv, images and masks")

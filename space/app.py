@@ -87,10 +87,10 @@ def harmonize(
 ) -> tuple[FileData, list[str]]:
     """Fit the colours of a pasted foreground to its background, at the photo's full resolution.
 
-    Returns the harmonized photo, and notes on what the mask probably does not mean and what the result lacks.
+    Returns the harmonized photo, and notes: signs that the mask is misread, and what the result does not keep.
 
     Args:
-        composite: the photo with a pasted object: JPEG, PNG, WebP, TIFF or alike.
+        composite: the photo with a pasted object: JPEG, PNG, WebP, TIFF or similar.
         mask: the foreground mask of the same size, white on black. If left out, the alpha channel is the mask.
         strength: share of the change to apply, 0 to 1.
         invert_mask: fit the background to the foreground instead.

@@ -42,7 +42,7 @@ def build() -> None:
         f"Up to {MAX_BATCH} composites at once, as files or zips. The mask of cat.jpg is cat.png or cat_mask.png. "
         "Masks called cat_mask.png can also come with the composites, and a zip can have folders called composites "
         "and masks. A composite without a mask needs transparency, which is then its mask. A zip can have up to "
-        f"{MAX_FILE_MB} MB and unpack to {MAX_UNPACKED_MB} MB."
+        f"{MAX_FILE_MB} MB. All zips together can unpack to {MAX_UNPACKED_MB} MB."
     )
     several: dict[str, Any] = {"file_count": "multiple", "type": "filepath", "height": 180}
     with gr.Row():
@@ -229,7 +229,7 @@ def pair(folder: Path, notes: list[str]) -> tuple[list[Job], list[list[Any]]]:
         # On Windows and macOS, one of two names that differ in case would replace the other.
         first = kept.setdefault(name_key(job.output.relative_to(folder / "out").as_posix()), job)
         if first is not job:
-            reason = f"would be written as {first.composite.name}, where systems do not tell capitals; rename one"
+            reason = f"would be written as {first.composite.name}, because some systems ignore case; rename one"
             rows.append([name, reason, "", None, ""])
     return list(kept.values()), rows
 

@@ -62,7 +62,7 @@ class Opened(NamedTuple):
     Attributes:
         file: the decoded file.
         photo: its arrays; the mask is uint8.
-        notes: what the mask probably does not mean, one sentence each.
+        notes: the signs that the mask is misread, one sentence each.
     """
 
     file: ImageFile
@@ -102,7 +102,7 @@ def open_with_mask(file: ImageFile, mask: Image.Image | np.ndarray | None, *, in
     which = "The inverted mask" if invert else "The mask"
     if not levels.any():
         if mask is None and not invert:
-            raise ValueError("The composite is transparent everywhere: nothing shows that could be harmonized.")
+            raise ValueError("The composite is transparent everywhere: there is nothing visible to harmonize.")
         if mask is not None and not invert and mask_array(mask).any():
             raise ValueError("The composite is transparent wherever the mask is white: mark something that shows.")
         raise ValueError(f"{which} is empty: mark the pasted object, white on black.")

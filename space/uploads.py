@@ -27,7 +27,7 @@ from aict_hf.files.photo_folders import FoundPhotos, find_photos, is_clutter, ph
 MAX_MEGAPIXELS = float(os.environ.get("AICT_SPACE_MAX_MEGAPIXELS", "50"))
 MAX_FILE_MB = int(os.environ.get("AICT_SPACE_MAX_FILE_MB", "64"))
 MAX_BATCH = int(os.environ.get("AICT_SPACE_MAX_BATCH", "40"))  # composites in one batch
-MAX_UNPACKED_MB = 4 * MAX_FILE_MB  # of one zip
+MAX_UNPACKED_MB = 4 * MAX_FILE_MB  # of all zips of one batch
 MAX_ZIP_ENTRIES = 4 * MAX_BATCH  # without those of systems and tools
 MAX_ZIP_DEPTH = 32  # folders inside folders
 LIFETIME = 3600  # seconds that uploads and results are kept
@@ -112,10 +112,10 @@ def uploaded(file: Any, what: str) -> Path:
     try:
         resolved = Path(path).resolve()
     except (TypeError, ValueError) as error:  # not a text, or a text with a null character
-        raise ValueError(f"The {what} is no upload: upload the file itself.") from error
+        raise ValueError(f"The {what} is not an upload: upload the file itself.") from error
     allowed = (Path(get_upload_folder()).resolve(), Path(__file__).resolve().parent / "examples")
     if not any(resolved.is_relative_to(folder) for folder in allowed):
-        raise ValueError(f"The {what} is no upload: upload the file itself.")
+        raise ValueError(f"The {what} is not an upload: upload the file itself.")
     if resolved.is_dir():
         raise ValueError(f"The {what} is a folder: upload a file.")
     if not resolved.is_file():
@@ -171,7 +171,7 @@ def save_result(photo: ImageFile, stem: str, format: str) -> tuple[Path, list[st
     """Encode a result as "PNG" or "JPEG", with its metadata, under a name made of `stem`.
 
     Returns:
-        the file, and notes on what it lacks.
+        the file, and notes on what it does not keep.
     """
     pixels, lost = photo.pixels, []
     if format == "JPEG" and isinstance(pixels, Image.Image) and pixels.mode in ("RGBA", "LA"):
@@ -195,15 +195,15 @@ def unpack(
 ) -> FoundPhotos:
     """Unpack the images of a zip with their subfolders, and find them.
 
-    Entries that are no images become empty files, so that `find_photos` counts them.
+    Entries that are not images become empty files, so that `find_photos` counts them.
 
     Raises:
-        InputError: if the file is no zip, is encrypted or uses a rare compression, holds a link or a path that leads
+        InputError: if the file is not a zip, is encrypted or uses a rare compression, holds a link or a path that leads
             outside, holds no images, holds more than `max_entries`, or unpacks to more than `max_bytes`. Bytes are
             counted while unpacking; the sizes that the zip states do not matter.
     """
     total, suffixes = 0, photo_suffixes(FORMATS)
-    too_many = f"files; at most {MAX_ZIP_ENTRIES} are taken in one batch"
+    too_many = f"files; all zips of a batch may hold {MAX_ZIP_ENTRIES} together"
     if (entries := _stated_entries(archive)) > 3 * max_entries:  # before reading them: a million take seconds
         raise InputError(f"{archive.name}: holds {entries} {too_many}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -237,10 +237,13 @@ def unpack(
                     while block := source.read(2**20):
                         total += len(block)
                         if total > max_bytes:
-                            raise InputError(f"{archive.name}: unpacks to more than {MAX_UNPACKED_MB} MB; send less")
+                            raise InputError(
+                                f"{archive.name}: all zips of a batch may unpack to {MAX_UNPACKED_MB} MB together, and "
+                                "this one exceeds that; send less"
+                            )
                         sink.write(block)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, IndexError) as error:
-        raise InputError(f"{archive.name}: is no zip file that can be read; pack it again") from error
+        raise InputError(f"{archive.name}: is not a readable zip file; pack it again") from error
     found = find_photos(folder, formats=FORMATS)
     if not found.files:
         words = f" but {found.left_out}" if found.left_out else ""

@@ -86,7 +86,7 @@ def run(
     """
     path, mask_path = _checked(clip, "clip"), _checked(mask, "mask")
     if not is_clip(path):
-        raise InputError(f"{path.name}: is no video by its name; upload MP4, MOV, MKV or WebM.")
+        raise InputError(f"{path.name}: does not have the extension of a video; upload MP4, MOV, MKV or WebM.")
     with ClipReader(path, max_megapixels=MAX_FRAME_MEGAPIXELS) as reader:
         if reader.stated_seconds > MAX_SECONDS:
             raise InputError(f"The clip takes {reader.stated_seconds:.1f} s; at most {MAX_SECONDS:g} s are taken.")

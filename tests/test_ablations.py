@@ -182,7 +182,7 @@ BAD_VARIANTS = [
     ({"model_config": 4}, "variant k-4: model_config is 4; expected a mapping"),
     ({"arguments": {"learning_rat": 1}}, "variant k-4: unknown arguments learning_rat; expected"),
     ({"arguments": {"learning_rate": "fast"}}, "variant k-4: .*invalid float value: 'fast'"),
-    ({"arguments": {"init_encoder": "nothing"}}, "variant k-4: nothing: is no bundled checkpoint"),
+    ({"arguments": {"init_encoder": "nothing"}}, "variant k-4: nothing: is not a bundled checkpoint"),
     ({"arguments": {"seed": 3}}, "variant k-4: sets seed, which ablations.py sets for all runs"),
     ({"arguments": {"max_train_steps": 3}}, "variant k-4: has max_train_steps in its arguments"),
     ({"arguments": {"flip": 0.1}}, "variant k-4: its data, samples, steps or batch differ from those of ours"),

@@ -159,8 +159,8 @@ def test_folders_of_cut_outs_and_of_masks_beside_need_no_masks(files, run):
         (["photo.png", "mask.png", "-o", "nowhere/out.png"], "nowhere: no such folder"),
         (["photo.png", "mask.png", "-o", "photo.png"], "photo.png: is one of the inputs"),
         (["cutout.png", "-o", "out.jpg"], "out.jpg: JPEG cannot hold the alpha channel"),
-        (["photo.png", "mask.png", "-o", "out.png", "--model", "nothing"], "nothing: is no bundled checkpoint"),
-        (["photo.png", "mask.png", "-o", "out.png", "--device", "warp"], "--device warp cannot be used"),
+        (["photo.png", "mask.png", "-o", "out.png", "--model", "nothing"], "nothing: is not a bundled checkpoint"),
+        (["photo.png", "mask.png", "-o", "out.png", "--device", "warp"], "device warp cannot be used"),
         (["photo.png", "mask.png", "-o", "out.png", "--max-megapixels", "0.001"], "over the limit of 0.001"),
         (["photo.png", "mask.png", "-o", "out.png", "--masks", "masks"], "--masks goes with a folder"),
         (["photos", "-o", "out"], "give the folder of its masks with --masks"),
@@ -301,7 +301,7 @@ def test_a_cube_is_written_and_its_error_said(files, run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("export", "aict-huge", "out"), "aict-huge: is no bundled checkpoint"),
+        (("export", "aict-huge", "out"), "aict-huge: is not a bundled checkpoint"),
         (("export", "aict-small", "photo.png"), "photo.png: exists already"),
         (("export", "aict-small", "out", "--private"), "--private and --create-pr go with --push"),
         (("export", "aict-small", "out", "--format", "onnx", "--push", "a/b"), "go with a model repository"),
@@ -309,7 +309,7 @@ def test_a_cube_is_written_and_its_error_said(files, run):
         (("lut", "photo.png", "-o", "look.cube"), "photo.png: no mask was given"),
         (("lut", "nothing.png", "-o", "look.cube"), "nothing.png: no such file"),
         (("lut", "photo.png", "black.png", "-o", "look.cube"), "black.png: the mask has no foreground"),
-        (("lut", "photo.png", "mask.png", "-o", "look.cube", "--model", "aict-huge"), "aict-huge: is no bundled"),
+        (("lut", "photo.png", "mask.png", "-o", "look.cube", "--model", "aict-huge"), "aict-huge: is not a bundled"),
     ],
 )
 def test_export_and_lut_refuse_bad_input_in_one_line(files, run, arguments, words):
@@ -529,9 +529,12 @@ def test_harmonize_reports_each_file(files, run):
         (["score", "photos"], "give the folder of its masks with --masks"),
         (["score", "nowhere.png", "mask.png"], "nowhere.png: no such file"),
         (["score", "photo.png", "mask.png", "--masks", "masks"], "--masks goes with a folder"),
-        (["score", "photo.png", "mask.png", "-o", "scores.txt"], "scores.txt: is no name of a table"),
+        (["score", "photo.png", "mask.png", "-o", "scores.txt"], "scores.txt: is not the name of a CSV file"),
         (["score", "photo.png", "mask.png", "-o", "nowhere/scores.csv"], "cannot be written"),
-        (["harmonize", "photo.png", "mask.png", "-o", "out.png", "--report", "out.png"], "is no name of a table"),
+        (
+            ["harmonize", "photo.png", "mask.png", "-o", "out.png", "--report", "out.png"],
+            "is not the name of a CSV file",
+        ),
         (["score", "photo.png"], "no mask was given"),
     ],
 )
@@ -572,6 +575,11 @@ def test_streams_stand_for_files(files, run, monkeypatch, model, processor):
     code, err, _ = run("harmonize", "-", "mask.png", "-o", "out.jpg")
     assert (code, err.splitlines()[0][:48]) == (1, "aict: error: standard input: is not an image of ")
     assert "holds one file" in run("harmonize", "-", "-", "-o", "out.jpg")[1]
+    for options in (("--workers", "2"), ("--overwrite",), ("--gpus-per-worker", "1"), ("--masks", "masks")):
+        code, err, _ = run("harmonize", "-", "mask.png", "-o", "out.png", *options)
+        assert code == 1
+        assert "- goes with one photo, and without --masks" in err
+    assert not (files / "out.png").exists()
 
 
 @BOTH_RUNTIMES

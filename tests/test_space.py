@@ -156,7 +156,7 @@ def bad_calls(folder):
     yield "strength is 'abc'", "/harmonize", [photo, mask, "abc"]
     yield "program.eps: is not an image of a known format", "/harmonize", [folder / "program.eps", mask]
     yield "The mask text.jpg: is not an image", "/harmonize", [photo, folder / "text.jpg"]
-    yield "is HEIC, which is not taken here; save it as JPEG or PNG", "/harmonize", [folder / "phone.heic", mask]
+    yield "is HEIC, which is not accepted here; save it as JPEG or PNG", "/harmonize", [folder / "phone.heic", mask]
     yield "The composite is transparent everywhere", "/harmonize", [folder / "nothing.png", None]
     yield "transparent wherever the mask is white", "/harmonize", [folder / "nothing.png", mask]
     yield "invert_mask is 'false'; expected true or false", "/harmonize", [photo, mask, 1.0, "false"]
@@ -312,7 +312,10 @@ def test_masks_come_from_the_brush_and_from_alpha(folder):
         (lambda photo, mask: compose_tab.save(None, None, None, None, 100, "PNG"), "no result yet"),
         (lambda photo, mask: inside_tab.run(None, None, 50, 50), "no composite yet"),
         (lambda photo, mask: batch_tab.run(None, None), "no composites yet"),
-        (lambda photo, mask: harmonize_tab.run("/etc/passwd", "Upload a mask", mask, None, False, 100), "no upload"),
+        (
+            lambda photo, mask: harmonize_tab.run("/etc/passwd", "Upload a mask", mask, None, False, 100),
+            "not an upload",
+        ),
         (lambda photo, mask: harmonize_tab.run(photo + "x", "Upload a mask", mask, None, False, 100), "was deleted"),
     ],
 )
@@ -813,7 +816,7 @@ def link_entry(name):
         ([("a\\..\\..\\evil.png", b"x")], "leads outside"),
         ([(link_entry("link.png"), "/etc/passwd")], "symbolic link"),
         ([(f"{n}.png", b"x") for n in range(uploads.MAX_ZIP_ENTRIES + 1)], "at most 160 are taken"),
-        ([("bomb.png", bytes(uploads.MAX_UNPACKED_MB * 2**20 + 1))], "unpacks to more than 256 MB"),
+        ([("bomb.png", bytes(uploads.MAX_UNPACKED_MB * 2**20 + 1))], "may unpack to 256 MB together"),
         ([(f"{n}.txt", b"") for n in range(70_000)], "holds 65535 files"),
         ([("notes.txt", b"x")], "holds no images"),
         ([(".", b"x")], "holds no images"),
@@ -857,7 +860,7 @@ def test_no_result_of_a_batch_is_lost_to_another(folder):
         assert sorted(opened.namelist()) == ["Cat.PNG", "a cat.png", "a_cat.png"]
     said = {row[0]: row[1] for row in rows}
     assert said["cat.tga"] == "would be written to cat.png, as cat.png; rename one"
-    assert said["cat.png"] == "would be written as Cat.PNG, where systems do not tell capitals; rename one"
+    assert said["cat.png"] == "would be written as Cat.PNG, because some systems ignore case; rename one"
     assert told.startswith("3 of 5 composites harmonized.")
     assert all("nothing visible lies outside the foreground" in row[4] for row in rows if row[0] == row[1])
 
@@ -868,10 +871,10 @@ def test_zips_that_are_none_or_locked_are_refused(folder):
     )
     damaged[60:90] = bytes(30)
     (folder / "damaged.zip").write_bytes(damaged)
-    with pytest.raises(InputError, match=r"damaged.zip: is no zip file"):
+    with pytest.raises(InputError, match=r"damaged.zip: is not a readable zip file"):
         uploads.unpack(folder / "damaged.zip", folder / "unpacked")
     (folder / "none.zip").write_bytes(b"PK\x03\x04 and then nothing")
-    with pytest.raises(InputError, match=r"none.zip: is no zip file"):
+    with pytest.raises(InputError, match=r"none.zip: is not a readable zip file"):
         uploads.unpack(folder / "none.zip", folder / "unpacked")
     path = make_zip(folder / "locked.zip", [("cat.png", b"x" * 50)])
     content = bytearray(path.read_bytes())
@@ -1017,7 +1020,7 @@ def test_clips_that_are_missing_too_long_or_no_clips_are_refused(folder, monkeyp
     for arguments, words in (
         ((None, given), "There is no clip yet"),
         ((clip, None), "There is no mask yet"),
-        ((given, given), "mask.png: is no video by its name"),
+        ((given, given), "mask.png: does not have the extension of a video"),
         ((str(folder / "broken.mp4"), given), "broken.mp4: "),
         ((large, given), "1600 x 1500 pixels"),
     ):

@@ -449,7 +449,7 @@ def test_an_unexpected_error_ends_the_workers_too(pool, tmp_path):
 BAD_INPUT = [
     ({"train_data_dir": "nowhere"}, "metadata.csv: no such file"),
     ({"dataset": "iharmony4"}, "holds no composite_images"),
-    ({"init_from": "nothing"}, "nothing: is no bundled checkpoint"),
+    ({"init_from": "nothing"}, "nothing: is not a bundled checkpoint"),
     ({"model_config": '{"patch_size": 5}'}, "--model_config is not an AICT configuration"),
     ({"model_config": "5"}, "--model_config is not a JSON object of AICTConfig fields"),
     ({"init_from": "aict-small"}, "--init_from aict-small: has image_size 256, --model_config asks for 32"),

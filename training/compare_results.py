@@ -6,7 +6,7 @@
 Reads the `per_image.csv` of one output folder of evaluate.py with both methods, or of two. Writes `comparison.md` (also
 printed), `comparison.json` and `comparison.png`. A difference is the second method's figure minus the first one's. Its
 95 % bootstrap interval draws photos, each with all of its composites. The p-value is that of Wilcoxon's signed-rank
-test of the photos' mean differences: the composites of one photo are no independent samples.
+test of the photos' mean differences: the composites of one photo are not independent samples.
 """
 
 import argparse
@@ -39,7 +39,7 @@ parser.add_argument(
     "--methods",
     nargs=2,
     metavar=("FIRST", "SECOND"),
-    help="the methods to compare, by their names in the tables; by default those that are no baselines",
+    help="the methods to compare, by their names in the tables; by default all but the baselines",
 )
 parser.add_argument("--output_dir", type=Path, required=True, metavar="FOLDER", help="folder for the comparison")
 parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: %(default)s)")

@@ -183,7 +183,7 @@ class VoteFile:
         Returns:
             the volunteer, and whether the vote is new. A second vote of a volunteer for a photo changes nothing.
         Raises:
-            InputError: if the ticket is unknown or the positions are no ranking.
+            InputError: if the ticket is unknown or the positions are not a ranking.
         """
         with transaction(self.path) as database:
             query = "SELECT volunteer, photo, methods FROM shown WHERE ticket = ?"

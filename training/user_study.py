@@ -153,7 +153,7 @@ def page_pictures(photos: Sequence[StudyPhoto], folder: Path) -> dict[tuple[str,
         the file of each photo and method; those of the methods "" and "/mask" are the composite, and the picture that
         dims its background.
     Raises:
-        InputError: if a file cannot be read, is no mask or is not opaque.
+        InputError: if a file cannot be read, is not a mask or is not opaque.
     """
     jobs = []
     for photo in photos:

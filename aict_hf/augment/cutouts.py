@@ -15,6 +15,7 @@ from ..compose.boxes import mask_box
 from ..compose.paste import OPAQUE
 from ..errors import InputError
 from ..files.photo_folders import find_photos, pair_masks
+from ..files.photo_pools import read_photo_pool
 from ..model.foreground_mask import TURNED
 from ..model.image_arrays import mask_array
 from ..model.levels import to_eight_bits
@@ -86,10 +87,6 @@ class CutoutBank(Sequence[Cutout]):
         Raises:
             InputError: if a metadata file, a column, a category or a photo is missing; the message names it.
         """
-        try:
-            from ..files.photo_pools import read_photo_pool
-        except ImportError as error:
-            raise InputError('photo pools need OpenCV; install it with pip install "aict_hf[augment]"') from error
         sources = []
         for photo in read_photo_pool(folders):
             if photo.kind == "stuff":

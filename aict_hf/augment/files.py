@@ -305,7 +305,7 @@ class AugmentRun:
         return not part["failures"] and part["stamps"] == self._stamps(self._indices(number))
 
     def _stamps(self, indices: Sequence[int]) -> int | None:
-        """A checksum of sizes and times of image files; None for images that are no files of their own."""
+        """A checksum of sizes and times of image files; None for images without files of their own."""
         if not isinstance(self.dataset.images, list):
             return None
         return _file_stamps(image.content for image in (self.dataset.images[index] for index in indices))
@@ -510,7 +510,7 @@ def _open_source(job: AugmentJob) -> tuple[AnnotatedDataset, DatasetFormat]:
     if not path.exists() and job.source.count("/") != 1:  # not a dataset's name on the Hub either
         raise InputError(f"{path}: no such file or folder; expected a COCO JSON file, a YOLO or a `datasets` folder")
     if path.is_file() and path.suffix != ".parquet":
-        raise InputError(f"{path}: is no dataset; expected a COCO JSON file, a YOLO or a `datasets` folder")
+        raise InputError(f"{path}: is not a dataset; expected a COCO JSON file, a YOLO or a `datasets` folder")
     is_parquet = path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("[!.]*.parquet")))
     return read_hf(path, job.split), "parquet" if is_parquet or not path.exists() else "imagefolder"
 
@@ -544,7 +544,7 @@ def _open_cutouts(job: AugmentJob, dataset: AnnotatedDataset) -> CutoutBank:
 
 
 def _file_stamps(files: Iterable[Any]) -> int:
-    """A checksum of sizes and times of files. What is no path does not count."""
+    """A checksum of sizes and times of files. What is not a path does not count."""
     stamps = []
     for file in files:
         if isinstance(file, Path) and (stamp := file_stamp(file)):

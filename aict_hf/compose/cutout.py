@@ -92,7 +92,7 @@ def find_object(photo: ImageFile, session: "BaseSession") -> np.ndarray:
 def _unfit(name: str, session: "type[BaseSession] | None") -> str | None:
     """Why a model cannot find the object from nothing but a photo on this machine; None if it can."""
     if session is None:
-        return "is no model of rembg"
+        return "is not a model of rembg"
     if name.endswith("_custom"):
         return "needs a model file of your own, which goes into rembg.new_session in Python"
     if not getattr(session, "is_local", lambda: True)():  # earlier versions have no others

@@ -55,7 +55,7 @@ def load_mask(path: Path) -> np.ndarray:
     """Decode a mask, uint8 0..255, shape (H, W), by the rules of `aict_hf.model.foreground_mask.read_mask`.
 
     Raises:
-        InputError: if the file cannot be read or is no mask.
+        InputError: if the file cannot be read or is not a mask.
     """
     try:
         return mask_levels(read_image(path).pixels)
@@ -67,7 +67,7 @@ def mask_levels(mask: Image.Image | np.ndarray) -> np.ndarray:
     """The levels of a decoded mask, uint8 0..255, shape (H, W).
 
     Raises:
-        ValueError: if it is no mask, by the rules of `aict_hf.model.foreground_mask.read_mask`.
+        ValueError: if it is not a mask, by the rules of `aict_hf.model.foreground_mask.read_mask`.
     """
     return to_eight_bits(mask_array(mask)[0])
 

@@ -54,7 +54,7 @@ def export_cube(
         harmonizer: the network.
         size: nodes along each side of the LUT, 2 to 256.
         max_megapixels: refuse larger images.
-        warn: called with one line for each surprise that is no failure.
+        warn: called with one line for each surprise that is not a failure.
     Returns:
         the loss on this photo.
     Raises:

@@ -68,7 +68,7 @@ def figures_table(results: list[dict[str, Any]]) -> str:
     """
     lines = [f"| measured on | method | {' | '.join(METRICS.values())} |", "|---|---|" + "---|" * len(METRICS)]
     for result in results:
-        where = f"{_title(result)} ({result['images']})"
+        where = f"{_title(result)} ({result['images']} composites)"
         for method in (*METHODS, result["checkpoint"]):
             cells = [_cell(metric, result["summary"][method].get(metric)) for metric in METRICS]
             lines.append(f"| {where} | {method} | {' | '.join(cells)} |")

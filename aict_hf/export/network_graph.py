@@ -50,7 +50,7 @@ def write_network_graph(folder: str | os.PathLike) -> Path:
     check_onnx_is_installed()
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; expected the folder of a checkpoint")
+        raise InputError(f"{folder}: is not a folder; expected the folder of a checkpoint")
     network = network_digest(folder)
     model, processor = load_checkpoint(folder)
     size = (processor.size["height"], processor.size["width"])

@@ -111,7 +111,7 @@ def read_image(
             raise InputError(f"{path}: is empty; expected an image")
         _check_kind(path, content, formats)
         with (
-            open_image(path if content is None else io.BytesIO(content), formats) as image,
+            open_lazily(path if content is None else io.BytesIO(content), formats) as image,
             path.open("rb") if content is None else io.BytesIO(content) as stream,
         ):
             width, height = image.size
@@ -132,7 +132,7 @@ def read_image(
         raise InputError(f"{path}: no such file; check the path") from error
     except UnidentifiedImageError as error:
         raise InputError(
-            f"{path}: is not an image of a known format; expected JPEG, PNG, WebP, TIFF or alike"
+            f"{path}: is not an image of a known format; expected JPEG, PNG, WebP, TIFF or similar"
         ) from error
     except InputError:
         raise
@@ -151,7 +151,7 @@ def read_image(
 def upright_size(path: Path) -> tuple[int, int] | None:
     """Width and height of an upright image, read from its header; None if the file cannot be read."""
     try:
-        with open_image(path) as image:
+        with open_lazily(path) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return image.size[::-1] if turned else image.size
     except Exception:  # decoders raise of many kinds on damaged files
@@ -161,7 +161,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
 def input_suffix(path: Path) -> str:
     """The usual suffix of a file's format, told from its content; "" for formats that are not written."""
     try:
-        with open_image(path) as image:
+        with open_lazily(path) as image:
             name = "JPEG" if image.format == "MPO" else image.format
     except Exception:  # decoders raise of many kinds on damaged files
         return ""
@@ -171,7 +171,7 @@ def input_suffix(path: Path) -> str:
 def orientation(path: Path) -> int:
     """The EXIF orientation of an image, 1 (upright) to 8; 1 if it has none or cannot be read."""
     try:
-        with open_image(path) as image:
+        with open_lazily(path) as image:
             stored = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # decoders raise of many kinds on damaged files
         return 1
@@ -318,10 +318,11 @@ def not_kept(lost: Sequence[str]) -> list[str]:
     return [f"not kept in the result: {', '.join(lost)}"] if lost else []
 
 
-def open_image(path: Path | io.BytesIO, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """`Image.open` without the pixel limit of Pillow, which is lower than ours and global to the process.
+def open_lazily(path: Path | io.BytesIO, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """`Image.open`, which reads only the header, without the pixel limit of Pillow.
 
-    HEIC files are opened with pillow-heif if it is installed and `formats` is None.
+    That limit is lower than ours and global to the process. HEIC files are opened with pillow-heif if it is installed
+    and `formats` is None.
     """
     if formats is None and _is_heif(path):
         with contextlib.suppress(ImportError):
@@ -358,14 +359,14 @@ def _check_kind(path: Path, content: bytes | None, formats: tuple[str, ...] | No
     if not _is_heif(path if content is None else io.BytesIO(content)):
         return
     if formats is not None:
-        raise InputError(f"{path}: is HEIC, which is not taken here; save it as JPEG or PNG")
+        raise InputError(f"{path}: is HEIC, which is not accepted here; save it as JPEG or PNG")
     if importlib.util.find_spec("pillow_heif") is None:
         raise InputError(f"{path}: is HEIC, which needs the plugin pillow-heif; pip install 'aict_hf[heif]'")
 
 
 _RAW_ADVICE = (
-    "is a camera raw file (such as DNG), which has no colours yet; develop it with rawpy, darktable or alike and save "
-    "it as TIFF"
+    "is a camera raw file (such as DNG), which has no colours yet; develop it with rawpy, darktable or similar and "
+    "save it as TIFF"
 )
 
 
@@ -476,7 +477,7 @@ __all__ = [
     "in_profile",
     "input_suffix",
     "not_kept",
-    "open_image",
+    "open_lazily",
     "orientation",
     "output_format",
     "read_file_facts",

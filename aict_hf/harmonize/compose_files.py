@@ -48,7 +48,7 @@ def compose_files(
         cut_out: find the mask with this model or session of rembg (see `aict_hf.compose.cutout.open_session`), in a
             photo without mask and transparency. All else is as if the mask were given.
         mask_output: a file for the mask of what was pasted.
-        warn: called with one line for each surprise that is no failure.
+        warn: called with one line for each surprise that is not a failure.
         say: called with one line on what was cut out.
     Raises:
         NothingPastedError: if nothing of the cut-out shows in the photo.

@@ -16,7 +16,7 @@ from ..files.images import (
     OUTPUT_FORMATS,
     ImageFile,
     not_kept,
-    open_image,
+    open_lazily,
     orientation,
     output_format,
     read_image,
@@ -156,7 +156,7 @@ def find_jobs(
     left_out = [found.left_out for found in ((photos,) if given is photos else (photos, given))]
     if not jobs and not failures:
         words = f" but {left_out[0]}" if left_out[0] else ""
-        raise InputError(f"{composites}: holds no images{words}; expected JPEG, PNG, WebP, TIFF or alike")
+        raise InputError(f"{composites}: holds no images{words}; expected JPEG, PNG, WebP, TIFF or similar")
     if masks is None and not any(job.mask is not None or _may_have_alpha(job.composite, formats) for job in jobs):
         raise NoMasksError(composites)
     for found, words in zip((photos, given), left_out, strict=False):
@@ -182,7 +182,7 @@ def harmonize_files(
         jobs: the files to read and write.
         harmonizer: the network.
         options: how each file is treated; the defaults of `HarmonizeOptions` if left out.
-        warn: called with one line for each surprise that is no failure.
+        warn: called with one line for each surprise that is not a failure.
         progress: show a progress bar.
     Returns:
         the outcome of all jobs.
@@ -276,7 +276,7 @@ def write_report(path: Path, files: Sequence[FileReport]) -> None:
 
 
 def given_mask_surprises(mask: Image.Image | np.ndarray) -> list[str]:
-    """Say what a decoded mask probably does not mean, as `mask_surprises` does, and whether it is painted."""
+    """The signs that a decoded mask is misread, as `mask_surprises` finds them, and whether it is painted."""
     return [*mask_surprises(mask_array(mask)), *([PAINTED] if is_painted_mask(mask) else [])]
 
 
@@ -293,7 +293,7 @@ def turn_surprises(photo: Path, mask: Path, size: tuple[int, int]) -> list[str]:
     if not (1 < turn < 5 or (turn > 1 and size[0] == size[1])):
         return []
     reason = f"{photo} is turned upright by its EXIF orientation {turn}"
-    return [f"the mask is taken to be made of the upright photo; {reason}"]
+    return [f"the mask is assumed to match the upright photo; {reason}"]
 
 
 def check_output(job: Job) -> None:
@@ -335,16 +335,16 @@ def _no_one_mask(composite: Path, candidates: Sequence[Path], photos: FoundPhoto
     stem, subfolder = composite.stem, photos.relative(composite).parent
     found = f"{len(candidates)} masks ({', '.join(c.name for c in candidates)})" if candidates else "no mask"
     if masks.folder.samefile(photos.folder):
-        return f"has {found} beside it; expected one named {stem}_mask.png or alike"
+        return f"has {found} beside it; expected one named {stem}_mask.png or similar"
     namesakes = [mask for mask in masks.files if mask.stem in (stem, f"{stem}_mask")] if not candidates else []
     elsewhere = f" (not {namesakes[0]}, which is in another subfolder)" if namesakes else ""
-    return f"has {found} in {masks.folder / subfolder}; expected one named {stem}.png or alike{elsewhere}"
+    return f"has {found} in {masks.folder / subfolder}; expected one named {stem}.png or similar{elsewhere}"
 
 
 def _may_have_alpha(path: Path, formats: tuple[str, ...] | None) -> bool:
     """Whether an image has an alpha channel by its header; True if the header cannot be read."""
     try:
-        with open_image(path, formats) as image:
+        with open_lazily(path, formats) as image:
             return image.has_transparency_data
     except Exception:  # decoders raise of many kinds on damaged files; reading the file says what is wrong
         return True
@@ -411,7 +411,7 @@ def _finish(read: _Read, luts: PhotoLUTs | Exception, options: HarmonizeOptions)
 
 
 def _surprises(read: _Read) -> list[str]:
-    """What the mask of a job probably does not mean."""
+    """The signs that the mask of a job is misread."""
     found = read.photo.surprises()
     if read.job.mask is not None:
         found += turn_surprises(read.job.composite, read.job.mask, read.file.size)

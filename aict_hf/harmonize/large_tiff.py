@@ -19,7 +19,7 @@ from ..errors import InputError, one_line
 from ..files.atomic_write import atomic_file
 from ..files.exif import MAX_SIZE as MAX_EXIF_FILE
 from ..files.exif import append_exif, exif_block
-from ..files.images import check_pixel_count, open_image, read_file_facts
+from ..files.images import check_pixel_count, open_lazily, read_file_facts
 from ..model.foreground_mask import check_highest_level
 from ..model.opened_photo import OpenedPhoto, recolor
 from ..model.resizing import foreground_cells, is_missed, low_resolution_copies, sampled_rows
@@ -67,7 +67,7 @@ class LargeResult(NamedTuple):
         width, height: its size in pixels.
         mask_area: share of the photo that is foreground, 0 to 1.
         disharmony: mean CIEDE2000, measured on the low-resolution copy.
-        not_kept: what the result lacks of the photo's file, in words.
+        not_kept: what the result does not keep of the photo's file, in words.
     """
 
     width: int
@@ -96,7 +96,7 @@ def harmonize_large_tiff(
         composite, mask, output: files for which `is_large_tiff` holds.
         harmonizer: the network.
         options: `strength`, `invert_mask` and `max_megapixels` count; the defaults if left out.
-        warn: called with one line for each surprise that is no failure.
+        warn: called with one line for each surprise that is not a failure.
         progress: show progress bars.
     Returns:
         facts about the photo. The file is written even if the mask has no foreground.
@@ -110,7 +110,7 @@ def harmonize_large_tiff(
     photo = _open(composite)
     width, height, dtype = photo.width, photo.height, DTYPES[photo.format]
     check_pixel_count(composite, width, height, options.max_megapixels)
-    with open_image(composite) as header, composite.open("rb") as stream:
+    with open_lazily(composite) as header, composite.open("rb") as stream:
         metadata, _ = read_file_facts(header, stream)
         exif = exif_block(header) or b""
     blocks, not_kept = metadata.tiff_blocks(), metadata.lost_in("TIFF")
@@ -159,7 +159,7 @@ def harmonize_large_tiff(
         for top, pixels, weights in _strips(composite, mask, options.invert_mask, "harmonizing", progress):
             rgb = np.ascontiguousarray(pixels[:, :, :3]).transpose(2, 0, 1)
             place = {"strength": options.strength, "top": top, "full_height": height}
-            recolored = recolor(rgb, weights[None], *luts.recoloring, kind=luts.kind, **place)
+            recolored = recolor(rgb, weights[None], *luts.transform_maps, kind=luts.kind, **place)
             pixels[:, :, :3] = recolored.transpose(1, 2, 0)
             for left in range(0, width, TILE):
                 yield np.ascontiguousarray(pixels[:, left : left + TILE])

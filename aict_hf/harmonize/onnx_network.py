@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import InputError, one_line
 from ..files.weights import read_weights, weight_layout, weights_digest
 from ..model.cpu_threads import cpu_threads
+from ..pretrained import bundled_checkpoints
 from .run_record import file_stamp
 
 GRAPH, WEIGHTS = "network.onnx", "model.safetensors"
@@ -28,7 +29,6 @@ NETWORK_ENTRY, SEAL_ENTRY = "network", "blake2b"
 _DIGITS = 32  # of a digest
 _SEAL = len(SEAL_ENTRY) + _DIGITS + 6  # protobuf writes a tag and a length before an entry, its key and its value
 _DTYPES = {"F16", "F32", "I64"}  # the last counts batches
-_BUNDLE = Path(__file__).parents[1] / "checkpoints"
 # Other fields decide what the network computes, or may: unknown ones do.
 _CONFIG_WITHOUT_EFFECT = {
     "_name_or_path",
@@ -203,7 +203,7 @@ def _requirements(folder: Path) -> tuple[bytes, tuple[int, int]]:
     network = network_digest(folder).encode()
     own = folder / GRAPH
     problem = f"there is no {GRAPH} for this network"
-    for path in (own, *sorted(_BUNDLE.glob(f"*/{GRAPH}"))):
+    for path in (own, *(bundled / GRAPH for bundled in bundled_checkpoints().values())):
         try:
             graph = path.read_bytes()
         except OSError:

@@ -61,7 +61,7 @@ class PhotoLUTs:
         return self.lut_maps.color_lut
 
     @property
-    def recoloring(self) -> tuple[LUTMap, ...]:
+    def transform_maps(self) -> tuple[LUTMap, ...]:
         """The maps that recolour a pixel, as `recolor` takes them."""
         return self.maps[1:] if isinstance(self.maps, LUTMaps) else self.maps
 
@@ -80,7 +80,7 @@ class PhotoLUTs:
         Raises:
             ValueError: if the strength is out of range.
         """
-        return self.photo.recolored(*self.recoloring, kind=self.kind, strength=strength, overwrite=overwrite)
+        return self.photo.recolored(*self.transform_maps, kind=self.kind, strength=strength, overwrite=overwrite)
 
     def disharmony(self) -> float:
         """Measure how far the foreground's colours are from the harmonized ones.
@@ -88,7 +88,7 @@ class PhotoLUTs:
         Returns:
             mean CIEDE2000, as `AICTImageProcessor.disharmony` defines it: 0 fits, 5 is plain to see.
         """
-        return self.photo.disharmony(*self.recoloring, kind=self.kind)
+        return self.photo.disharmony(*self.transform_maps, kind=self.kind)
 
 
 class LUTPredictor(Protocol):

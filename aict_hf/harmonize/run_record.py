@@ -141,9 +141,9 @@ def unfinished(
         else:
             unknown.append(job.output)
     if again:
-        warn(f"made again, as settings or files have changed: {again}")
+        warn(f"outputs made again, because settings or files have changed: {again}")
     if unknown:
-        warn(f"kept, as no recorded run has made them: {len(unknown)} ({unknown[0]} first)")
+        warn(f"outputs kept, because no recorded run made them: {len(unknown)} (the first is {unknown[0]})")
     return todo
 
 
@@ -155,4 +155,4 @@ def file_stamp(path: Path | None) -> list[int]:
         return []
 
 
-__all__ = ["Job", "RunRecord", "file_stamp", "unfinished"]
+__all__ = ["RunRecord", "file_stamp", "unfinished"]

@@ -62,7 +62,7 @@ def usable_device(name: str | None = None) -> "torch.device":
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
         reason = str(error).splitlines()[0]
-        raise InputError(f"--device {name} cannot be used ({reason}); leave it out or say cpu") from error
+        raise InputError(f"device {name} cannot be used ({reason}); leave it out or say cpu") from error
     return chosen
 
 
@@ -73,7 +73,7 @@ def _obstacle(folder: str, device: str | None) -> str | None:
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed; pip install 'aict_hf[fast]'"
     if not Path(folder).is_dir():
-        return f"{folder} is no folder"
+        return f"{folder} is not a folder"
     return onnx_obstacle(folder)
 
 

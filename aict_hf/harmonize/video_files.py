@@ -78,7 +78,7 @@ def harmonize_video(
         output: the file to write: .mp4, .mov, .m4v or .mkv (H.264), or .webm (VP9).
         harmonizer: the network.
         options: how the clip is treated; the defaults of `VideoOptions` if left out.
-        warn: called with one line for each surprise that is no failure.
+        warn: called with one line for each surprise that is not a failure.
         progress: show a progress bar.
     Returns:
         what was written.
@@ -231,7 +231,9 @@ def check_clip(clip: Path, masks: Path, output: Path, options: VideoOptions) -> 
             f"{output}: cannot write {suffix or 'a video without extension'}; use .mp4, .mov, .mkv or .webm"
         )
     if not is_clip(clip):
-        raise InputError(f"{clip}: is no video by its name; expected one of {', '.join(sorted(CLIP_SUFFIXES))}")
+        raise InputError(
+            f"{clip}: does not have the extension of a video; expected one of {', '.join(sorted(CLIP_SUFFIXES))}"
+        )
     if not output.parent.is_dir():
         raise InputError(f"{output.parent}: no such folder; create it, or choose another output")
     if output.is_dir():
@@ -329,7 +331,7 @@ class _Masks:
 
 
 class _Surprises:
-    """What masks probably do not mean: looked for in the first frame with foreground, and said once."""
+    """The signs that masks are misread, looked for in the first frame with foreground and reported once."""
 
     def __init__(self, masks: Path, warn: Callable[[str], None]) -> None:
         self.masks, self.warn = masks, warn

@@ -100,7 +100,7 @@ def check_highest_level(highest: float, white: float) -> None:
 
 
 def mask_surprises(mask: np.ndarray) -> list[str]:
-    """Say what a mask probably does not mean.
+    """Find signs that a mask is not meant as it is read.
 
     Args:
         mask: uint8 0..255 or float 0..1, shape (1, H, W).
@@ -113,8 +113,8 @@ def mask_surprises(mask: np.ndarray) -> list[str]:
         return []
     if highest < FULL_STRENGTH * 255:
         return [
-            f"the mask's highest level is {highest} of 255, so the foreground counts for {highest / 2.55:.0f} % at "
-            "most; white is full strength"
+            f"the mask's highest level is {highest} of 255, so at most {highest / 2.55:.0f} % of the colour change "
+            "is applied; white is full strength"
         ]
     step = max(1, mask.shape[1] // SEEN_ROWS)
     rows, lower = (to_eight_bits(values) for values in (mask[0, :-1:step], mask[0, 1::step]))

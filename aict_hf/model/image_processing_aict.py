@@ -179,7 +179,8 @@ class AICTImageProcessor(BaseImageProcessor):
         """Apply the predicted LUTs to the photos at full resolution.
 
         Args:
-            outputs: the output of `AICTModel` for `composites` and `masks` (its `maps` are read).
+            outputs: the output of `AICTModel` for `composites` and `masks`. Its `knots` and `color_lut`, or its
+                `transform_maps`, are read.
             composites: the photos that were given to the processor.
             masks: their masks, as given to the processor.
             strength: share of the change to apply, 0 (returns the input bit for bit) to 1.
@@ -208,7 +209,8 @@ class AICTImageProcessor(BaseImageProcessor):
         """Measure how far the foreground's colours are from where the network would put them.
 
         Args:
-            outputs: the output of `AICTModel` for `composites` and `masks` (its `maps` are read).
+            outputs: the output of `AICTModel` for `composites` and `masks`. Its `knots` and `color_lut`, or its
+                `transform_maps`, are read.
             composites, masks, input_data_format, kind: as for `post_process_harmonization`.
         Returns:
             for each composite the mean CIEDE2000 between its foreground and the full-strength result, weighted by the

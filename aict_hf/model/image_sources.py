@@ -24,8 +24,9 @@ def open_image(image: Any, *, timeout: float | None = None) -> Any:
         timeout: seconds that a server may stay silent; 60 if left out.
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if an address cannot be fetched or leads to more than `MAX_DOWNLOAD` bytes, the file is no image,
-            has 16 bits a channel in colour, or has more pixels than Pillow's own limit (`PIL.Image.MAX_IMAGE_PIXELS`).
+        ValueError: if an address cannot be fetched or leads to more than `MAX_DOWNLOAD` bytes, the file is not an
+            image, has 16 bits a channel in colour, or has more pixels than Pillow's own limit
+            (`PIL.Image.MAX_IMAGE_PIXELS`).
     """
     if not isinstance(image, str | os.PathLike):
         return image
@@ -69,7 +70,7 @@ def _source(image: str | os.PathLike, timeout: float | None) -> tuple[str, Any]:
     if content is not None and (len(text) > LONGEST_PATH or _is_known(content)):
         return f"the base64 {short_name(text)}", io.BytesIO(content)
     if len(text) > LONGEST_PATH:
-        raise ValueError(f"{short_name(text)} is no file, and neither an address nor base64; check the text")
+        raise ValueError(f"{short_name(text)} is not a file, an address or base64 text; check the text")
     return text, image
 
 

@@ -122,7 +122,7 @@ def _check_shards(folder: str | os.PathLike | None, subfolder: str = "", config:
         shards = json.loads(index.read_text(encoding="utf-8"))
         names = shards.get("weight_map") if isinstance(shards, dict) else None
         if not isinstance(names, dict):
-            raise ValueError(f"{index}: is no index of weights; expected a JSON object with a weight_map")
+            raise ValueError(f"{index}: is not an index of weights; expected a JSON object with a weight_map")
         for name in names.values():
             if Path(str(name)).name != name:
                 raise ValueError(

@@ -56,7 +56,7 @@ class OpenedPhoto:
         return replace(self, mask=without_hidden(mask, self.opacity))
 
     def surprises(self) -> list[str]:
-        """Say what the mask probably does not mean, as `mask_surprises` does, and whether a background is missing.
+        """Warn of signs that the mask is misread, as `mask_surprises` finds them, and of a missing background.
 
         Returns:
             one sentence for each surprise; none for a mask without foreground.
@@ -107,8 +107,7 @@ class OpenedPhoto:
         """
         # The colours of a PIL image are a copy; those of a gray one are one channel in memory.
         own = overwrite and isinstance(self.original, Image.Image) and self.rgb.strides[0] > 0
-        out = self.rgb if own else None
-        harmonized = recolor(self.rgb, self.mask, *maps, kind=kind, strength=strength, out=out)
+        harmonized = recolor(self.rgb, self.mask, *maps, kind=kind, strength=strength, in_place=own)
         foreground = self.mask if strength > 0 else np.zeros_like(self.mask)
         return put_back(self.original, harmonized, foreground, self.input_data_format)
 
@@ -144,7 +143,7 @@ def recolor(
     *maps: LUTMap,
     kind: str = "aict",
     strength: float = 1.0,
-    out: np.ndarray | None = None,
+    in_place: bool = False,
     top: int = 0,
     full_height: int | None = None,
 ) -> np.ndarray:
@@ -154,7 +153,8 @@ def recolor(
         rgb: RGB, uint8, uint16 or float in [0, 1], shape (3, H, W).
         mask: its foreground, uint8 or float in [0, 1], shape (1, H, W).
         maps, kind: as for `OpenedPhoto.recolored`.
-        strength, out, top, full_height: as for `aict_hf.model.lut.apply_luts`; `out` is `rgb` itself or None.
+        strength, top, full_height: as for `aict_hf.model.lut.apply_luts`.
+        in_place: write to `rgb` itself.
     Returns:
         the recoloured photo, shape and memory layout of `rgb`.
     Raises:
@@ -163,8 +163,8 @@ def recolor(
     place = {"strength": strength, "top": top, "full_height": full_height}
     if isinstance(maps[0], np.ndarray):
         knots, color_lut = maps
-        return _recolor_by_numba(rgb, mask, knots, color_lut, out is not None, **place)
-    return _recolor_by_torch(rgb, mask, *maps, kind=kind, in_place=out is not None, **place)
+        return _recolor_by_numba(rgb, mask, knots, color_lut, in_place=in_place, **place)
+    return _recolor_by_torch(rgb, mask, *maps, kind=kind, in_place=in_place, **place)
 
 
 def _recolor_by_torch(
@@ -182,7 +182,7 @@ def _recolor_by_torch(
 
 
 def _recolor_by_numba(
-    rgb: np.ndarray, mask: np.ndarray, knots: np.ndarray, color_lut: np.ndarray, in_place: bool, **options: Any
+    rgb: np.ndarray, mask: np.ndarray, knots: np.ndarray, color_lut: np.ndarray, *, in_place: bool, **options: Any
 ) -> np.ndarray:
     from .lut_numba import apply_luts_numba
 

@@ -468,7 +468,7 @@ def test_broken_images_do_not_stop_the_others(job, tmp_path):
     report = augment_files(naive(job))
     assert report.written == 6
     assert sorted({failure.split("/")[-1] for failure in report.failures}) == [
-        "1.jpg: is not an image of a known format; expected JPEG, PNG, WebP, TIFF or alike",
+        "1.jpg: is not an image of a known format; expected JPEG, PNG, WebP, TIFF or similar",
         "2.jpg: is 40 x 30 when upright, its record says height 60; were the annotations made for another size, "
         "or before it was turned?",
     ]
@@ -535,7 +535,7 @@ def test_nothing_is_written_outside_the_folder(job, tmp_path, name):
     ("change", "words"),
     [
         ({"source": "nothing"}, "nothing: no such file or folder"),
-        ({"source": __file__}, "test_augment_files.py: is no dataset; expected a COCO JSON file"),
+        ({"source": __file__}, "test_augment_files.py: is not a dataset; expected a COCO JSON file"),
         ({"split": "val"}, "a COCO file has no splits .split is 'val'.; give the file of the split"),
         ({"images": "x"}, "0.jpg: no such file, but"),
         ({"format": "voc"}, "format is voc; expected one of coco, yolo"),

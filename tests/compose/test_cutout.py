@@ -88,7 +88,7 @@ def test_several_masks_are_an_error(session, monkeypatch):
 
 def test_models_that_need_more_than_a_photo_are_refused_before_a_download(home):
     for name, reason in (
-        ("u2nett", "is no model of rembg"),
+        ("u2nett", "is not a model of rembg"),
         ("sam", "needs points"),
         ("u2net_cloth_seg", "gives several masks"),
         ("u2net_custom", "needs a model file of your own"),

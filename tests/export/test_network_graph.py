@@ -96,7 +96,7 @@ def test_a_graph_that_differs_from_torch_is_not_written(written, tmp_path, monke
 
 
 def test_what_has_no_graph_is_refused_in_one_line(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="nowhere: is no folder"):
+    with pytest.raises(InputError, match="nowhere: is not a folder"):
         write_network_graph(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"config\.json: cannot be read"):
         write_network_graph(tmp_path)

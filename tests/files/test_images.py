@@ -278,7 +278,7 @@ def test_the_plugin_for_heic_is_registered_when_it_is_needed(tmp_path, monkeypat
 
 def test_chosen_formats_say_what_to_save_instead(tmp_path):
     (tmp_path / "a.heic").write_bytes(struct.pack(">I", 24) + b"ftypheic\0\0\0\0mif1heic" + bytes(40))
-    with pytest.raises(InputError, match=r"a\.heic: is HEIC, which is not taken here; save it as JPEG or PNG"):
+    with pytest.raises(InputError, match=r"a\.heic: is HEIC, which is not accepted here; save it as JPEG or PNG"):
         read_image(tmp_path / "a.heic", formats=("JPEG", "PNG"))
     (tmp_path / "a.pgm").write_bytes(b"P5\n3 2\n65535\n" + bytes(12))
     with pytest.raises(InputError, match=r"a\.pgm: is PPM with 16 bits a channel; save it as PNG or TIFF"):

@@ -121,7 +121,7 @@ def test_what_cannot_be_cut_out_is_said_and_writes_nothing(ball, monkeypatch):
     Image.new("RGB", (20, 20), "gray").save(ball / "flat.png")
     with pytest.raises(InputError, match=r"flat\.png: u2net found no object"):
         compose_files(ball / "flat.png", None, *inputs[2:], None, cut_out="u2net")
-    with pytest.raises(InputError, match=r"^no_model: is no model of rembg"):
+    with pytest.raises(InputError, match=r"^no_model: is not a model of rembg"):
         compose_files(ball / "ball.png", None, *inputs[2:], None, cut_out="no_model")
     assert not (ball / "out.png").exists()
 

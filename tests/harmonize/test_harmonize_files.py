@@ -328,5 +328,5 @@ def test_masks_that_mean_something_else_are_said_or_refused(tmp_path, harmonizer
     assert len(said) == 3
     assert "half.png: the mask's highest level is 127 of 255" in said[0]
     assert "all.png: the mask covers the whole picture" in said[1]
-    assert "good.png: the mask is taken to be made of the upright photo; " in said[2]
+    assert "good.png: the mask is assumed to match the upright photo; " in said[2]
     assert said[2].endswith("turned.png is turned upright by its EXIF orientation 3")

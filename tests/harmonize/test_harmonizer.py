@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -80,3 +82,11 @@ def test_checkpoints_load_by_name_and_bad_ones_are_refused():
     assert Harmonizer.from_pretrained(DEFAULT_CHECKPOINT).model.device.type == "cpu"
     with pytest.raises(InputError, match="bundled: aict-small"):
         Harmonizer.from_pretrained("aict-huge")
+
+
+def test_threads_can_share_one(harmonizer):
+    pairs = [make_photo(seed=seed) for seed in range(8)]
+    expected = [harmonizer(photo, mask) for photo, mask in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda pair: harmonizer(*pair), pairs))
+    assert all(np.abs(one.astype(int) - other).max() <= 1 for one, other in zip(results, expected, strict=True))

@@ -43,7 +43,7 @@ def pixels(path):
     return np.asarray(Image.open(path))
 
 
-AGAIN = "made again, as settings or files have changed:"
+AGAIN = "outputs made again, because settings or files have changed:"
 
 
 def test_only_the_same_run_is_finished(folder, run):
@@ -85,7 +85,7 @@ def test_another_network_makes_all_again(folder, run, harmonizer):
 
 def test_files_of_unknown_origin_are_kept_and_said(folder, run):
     (folder / "out" / "a.png").write_bytes(b"mine")
-    kept = f"kept, as no recorded run has made them: 1 ({folder / 'out' / 'a.png'} first)"
+    kept = f"outputs kept, because no recorded run made them: 1 (the first is {folder / 'out' / 'a.png'})"
     assert run() == (1, 1, [kept])
     assert run(strength=0.5) == (1, 1, [f"{AGAIN} 1", kept])
     assert (folder / "out" / "a.png").read_bytes() == b"mine"

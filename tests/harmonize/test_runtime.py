@@ -103,8 +103,8 @@ def test_other_devices_are_torchs():
 
 
 def test_bad_names_and_devices_are_explained():
-    with pytest.raises(InputError, match="nothing: is no bundled checkpoint"):
+    with pytest.raises(InputError, match="nothing: is not a bundled checkpoint"):
         open_harmonizer("nothing")
-    with pytest.raises(InputError, match="--device warp cannot be used"):
+    with pytest.raises(InputError, match="device warp cannot be used"):
         open_harmonizer(device="warp")
     assert usable_device("cpu").type == "cpu"

@@ -120,9 +120,9 @@ def test_whether_a_mask_is_painted(dtype, white):
 
 def test_levels_below_white_are_said():
     [said] = mask_surprises((HARD // 2)[None])
-    assert said.startswith("the mask's highest level is 127 of 255, so the foreground counts for 50 % at most")
+    assert said.startswith("the mask's highest level is 127 of 255, so at most 50 % of the colour change is applied")
     [said] = mask_surprises(mask_array(HARD.astype(np.uint16) * 100))
-    assert "39 % at most" in said
+    assert "at most 39 % of the colour change" in said
 
 
 def test_flat_areas_between_black_and_white_are_said():

@@ -46,7 +46,7 @@ def test_base64_and_data_addresses_are_files(processor, tmp_path):
         ("data:image/png;base64,?!", "is damaged"),
         ("data:image/svg+xml,%3Csvg", "is not base64"),
         ("A" * 6000, "base64 A+... of 6000 characters cannot be read"),
-        ("no such thing / " * 600, "is no file, and neither an address nor base64"),
+        ("no such thing / " * 600, "is not a file, an address or base64 text"),
         ("http://127.0.0.1:9/photo.png", "cannot be downloaded .*check the address"),
         ("https://", "cannot be downloaded"),
     ],

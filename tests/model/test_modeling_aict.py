@@ -252,7 +252,7 @@ def test_weights_outside_the_folder_are_not_read(model, way, tmp_path):
         AICTModel.from_pretrained(tmp_path / "mine", **options)
     for file in inner.glob("*index*"):
         file.write_text("[]")
-    with pytest.raises(ValueError, match="is no index of weights"):
+    with pytest.raises(ValueError, match="is not an index of weights"):
         AICTModel.from_pretrained(tmp_path / "mine", **options)
 
 

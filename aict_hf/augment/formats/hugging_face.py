@@ -249,7 +249,7 @@ def _as_list(objects: Any, place: str) -> list[dict[str, Any]]:
     if isinstance(objects, Mapping):
         columns = {name: values for name, values in objects.items() if values is not None}
         if not all(isinstance(values, list) for values in columns.values()):
-            raise InputError(f"{place}: objects has fields that are no lists: {str(objects)[:80]}")
+            raise InputError(f"{place}: objects has fields that are not lists: {str(objects)[:80]}")
         if len({len(values) for values in columns.values()}) > 1:
             lengths = ", ".join(f"{len(values)} {name}" for name, values in columns.items())
             raise InputError(f"{place}: objects have {lengths}; expected as many of each")

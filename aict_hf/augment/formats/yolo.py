@@ -183,7 +183,9 @@ def _roots(path: Path, given: str) -> list[Path]:
     paths = [given, given.replace("\\", "/")]
     roots = [folder / name for folder in (path.parent, Path()) for name in paths if (folder / name).is_dir()]
     if not roots:
-        warnings.warn(f"{path}: its path {given!r} is no folder; the split is looked for beside the file", stacklevel=3)
+        warnings.warn(
+            f"{path}: its path {given!r} is not a folder; the split is looked for beside the file", stacklevel=3
+        )
     return [*dict.fromkeys(roots), path.parent] if given else [path.parent]
 
 
@@ -238,7 +240,7 @@ def _listed_images(listing: Path, roots: Sequence[Path]) -> list[tuple[str, Path
             continue
         file = _found([listing.parent, *roots, Path()], line.strip())
         if file is None or not file.is_file():
-            raise InputError(f"{listing}: line {number} names {line.strip()!r}, which is no file")
+            raise InputError(f"{listing}: line {number} names {line.strip()!r}, which is not a file")
         if file not in files:
             files.append(file)
     parents = [file.absolute().parent for file in files]

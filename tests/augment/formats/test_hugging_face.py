@@ -197,7 +197,7 @@ def test_fields_that_cannot_be_read_are_named(tmp_path):
     for objects, words in (
         ({"bbox": [[1.0, 2]], "category": ["dog"]}, r"row 0, object 0 has the bbox \[1.0, 2.0\]; expected left"),
         ({"bbox": FULL["bbox"], "category": [["dog"]]}, r"row 0, object 0 has the category \['dog'\]; expected"),
-        ({"bbox": FULL["bbox"], "category": "dog"}, "row 0: objects has fields that are no lists"),
+        ({"bbox": FULL["bbox"], "category": "dog"}, "row 0: objects has fields that are not lists"),
     ):
         with pytest.raises(InputError, match=words):
             read_hf(as_parquet(tmp_path, [row(tmp_path, **objects)]))

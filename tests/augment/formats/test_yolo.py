@@ -122,7 +122,7 @@ def test_a_broken_image_fails_when_it_is_read(folder):
         (
             "data.yaml",
             "names: [a]\ntrain: labels/train/deep/b.txt",
-            "b.txt: line 1 names '1 0.25 .*', which is no file",
+            "b.txt: line 1 names '1 0.25 .*', which is not a file",
         ),
         ("other.yaml", "", "holds 2 YAML files; name the dataset's own"),
     ],
@@ -211,7 +211,7 @@ def test_folders_are_found_as_they_are_written(folder, config):
 
 def test_a_dataset_that_was_moved_is_read_beside_its_file(folder):
     (folder / "data.yaml").write_text("path: /content/dataset\ntrain: images/train\nnames: [kite, dog]\n")
-    with pytest.warns(UserWarning, match="its path '/content/dataset' is no folder; the split is looked for beside"):
+    with pytest.warns(UserWarning, match="its path '/content/dataset' is not a folder; the split is looked for beside"):
         assert len(read_yolo(folder).images[1].annotations) == 1
 
 
