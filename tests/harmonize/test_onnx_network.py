@@ -24,7 +24,7 @@ INPUTS = tuple(tensor.numpy() for tensor in make_inputs(1, 256).values())
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A copy of the bundled checkpoint, whose own graph is the only one."""
-    monkeypatch.setattr(onnx_network, "_BUNDLE", tmp_path / "no bundle")
+    monkeypatch.setattr(onnx_network, "bundled_checkpoints", dict)
     for name in PARTS:
         (tmp_path / "mine").mkdir(exist_ok=True)
         shutil.copyfile(BUNDLED / name, tmp_path / "mine" / name)
@@ -82,7 +82,7 @@ def test_fine_tuned_weights_in_single_precision_need_no_graph_of_their_own(folde
     edit(folder / "preprocessor_config.json", auto_map={"AutoImageProcessor": "x.y"})
     (folder / GRAPH).unlink()
     assert onnx_obstacle(folder) == "there is no network.onnx for this network"
-    monkeypatch.setattr(onnx_network, "_BUNDLE", BUNDLED.parent)
+    monkeypatch.setattr(onnx_network, "bundled_checkpoints", lambda: {BUNDLED.name: BUNDLED})
     changed = predict(folder)
     assert np.array_equal(changed[1], before[1])
     assert np.abs(changed[2] - before[2]).max() > 0.01
