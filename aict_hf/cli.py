@@ -233,7 +233,7 @@ def score(
 
     if output is not None:
         _check_table(output)
-    jobs, failures = _find_jobs(composite, mask, masks, None)
+    jobs, unpaired = _find_jobs(composite, mask, masks, None)
     options = HarmonizeOptions(batch_size=batch_size, max_megapixels=max_megapixels, measure=True)
     try:
         sys.meta_path.insert(0, _WithoutLinearAlgebra)
@@ -242,15 +242,15 @@ def score(
     except KeyboardInterrupt:
         _say("interrupted; no scores were written")
         raise typer.Exit(130) from None
+    done.add_unpaired(unpaired)
     ranked = done.worst_first()
     for file in ranked:
         if file.disharmony is not None:
             typer.echo(f"{file.disharmony:6.2f}  {file.composite}")
     if output is not None:
         write_report(output, ranked)
-    failures += done.failures
-    _say_failures(failures)
-    if failures:
+    _say_failures(done.failures)
+    if done.failures:
         raise typer.Exit(1)
 
 
@@ -671,7 +671,7 @@ def _harmonize_photos(
         _check_table(report)
     if composite.is_dir():
         check_output_folder(output, [composite, *([masks] if masks is not None else [])])
-    jobs, failures = _find_jobs(composite, mask, masks, output)
+    jobs, unpaired = _find_jobs(composite, mask, masks, output)
     if composite.is_dir():
         try:
             output.mkdir(parents=True, exist_ok=True)
@@ -684,15 +684,15 @@ def _harmonize_photos(
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to resume")
         raise typer.Exit(130) from None
-    failures += done.failures
-    _say_failures(failures)
+    done.add_unpaired(unpaired)
+    _say_failures(done.failures)
     if composite.is_dir():
-        _say(f"{done.written} written, {done.skipped} skipped as finished, {len(failures)} failed")
+        _say(f"{done.written} written, {done.skipped} skipped as finished, {len(done.failures)} failed")
     if report is not None:
         write_report(report, done.files)
         if done.skipped:
             _say(f"{report}: lists the {len(done.files)} files of this run, not the {done.skipped} skipped ones")
-    if failures:
+    if done.failures:
         raise typer.Exit(1)
 
 

@@ -477,7 +477,7 @@ def test_both_engines_of_both_commands_do_the_same(files):
 
 
 def two_composites(files):
-    """A folder of a composite that fits, one that does not, and one that is no image, with their masks."""
+    """A folder of a composite that fits, one that does not, one that is no image, and one without a mask."""
     photo, mask = make_photo()
     for folder in ("photos", "masks"):
         (files / folder).mkdir()
@@ -486,6 +486,7 @@ def two_composites(files):
         Image.fromarray(mask).save(files / "masks" / f"{name}.png")
     (files / "photos" / "broken.png").write_bytes(b"no image")
     Image.fromarray(mask).save(files / "masks" / "broken.png")
+    (files / "photos" / "alone.png").write_bytes((files / "photos" / "fits.png").read_bytes())
 
 
 @BOTH_RUNTIMES
@@ -501,7 +502,8 @@ def test_score_lists_the_worst_first_and_writes_nothing_else(files, run):
     assert set(files.rglob("*")) - before == {files / "scores.csv"}
     with (files / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["composite"] for row in rows] == [lines[0][1], lines[1][1], "photos/broken.png"]
+    assert [row["composite"] for row in rows[:2]] == [lines[0][1], lines[1][1]]
+    assert {row["composite"] for row in rows[2:]} == {"photos/broken.png", "photos/alone.png"}
     assert float(rows[0]["disharmony"]) == pytest.approx(float(lines[0][0]), abs=0.01)
     code, err, out = run("score", lines[0][1], "masks/tinted.png")
     assert (code, err) == (0, "")
@@ -515,11 +517,12 @@ def test_harmonize_reports_each_file(files, run):
     assert run(*command)[0] == 1
     with (files / "report.csv").open(newline="") as file:
         rows = {row["composite"]: row for row in csv.DictReader(file)}
-    assert set(rows) == {"photos/fits.png", "photos/tinted.png", "photos/broken.png"}
+    assert set(rows) == {f"photos/{name}.png" for name in ("fits", "tinted", "broken", "alone")}
+    assert rows["photos/alone.png"]["error"].startswith("photos/alone.png: has no mask in masks")
     assert rows["photos/tinted.png"]["output"] == "out/tinted.png"
     assert "is not an image" in rows["photos/broken.png"]["error"]
     _, err, _ = run(*command)
-    assert "report.csv: lists the 1 files of this run, not the 2 skipped ones" in err
+    assert "report.csv: lists the 2 files of this run, not the 2 skipped ones" in err
 
 
 @BOTH_RUNTIMES

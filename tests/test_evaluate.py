@@ -180,3 +180,19 @@ def test_data_that_is_not_there_is_one_line(evaluate, tmp_path):
     assert result.stderr.strip().splitlines()[-1].startswith("evaluate.py: ")
     assert "metadata.csv: no such file" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--max_samples", "0"), "--max_samples is 0; expected 1 or more"),
+        (("--max_samples", "-1"), "--max_samples is -1; expected 1 or more"),
+        (("--seed", "-1"), "--seed is -1; expected 0 or more"),
+        (("--device", "warp"), "device warp cannot be used"),
+    ],
+)
+def test_options_out_of_range_are_one_line(evaluate, pool, tmp_path, option, words):
+    result = evaluate("--dataset", "synthetic", "--data_dir", pool, "--output_dir", tmp_path / "out", *option)
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith(f"evaluate.py: {words}")
+    assert not (tmp_path / "out").exists()

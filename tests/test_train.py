@@ -492,6 +492,17 @@ BAD_INPUT = [
         {"output_dir": "begun", "resume_from_checkpoint": "latest", "frozen_stages": 2},
         "checkpoint-3: was saved with --frozen_stages 5, now it is 2",
     ),
+    ({"output_dir": "finished"}, "finished: holds a trained model; choose another folder"),
+    ({"output_dir": "finished", "resume_from_checkpoint": "latest"}, "finished: holds a trained model"),
+    ({"output_dir": "cropped", "resume_from_checkpoint": "latest"}, "checkpoint-3: was saved with --crop [0.1, 0.2]"),
+    ({"learning_rate": -1}, "--learning_rate is -1.0; expected a number above 0"),
+    ({"backbone_learning_rate": 0}, "--backbone_learning_rate is 0.0; expected a number above 0"),
+    ({"max_grad_norm": -1}, "--max_grad_norm is -1.0; expected 0 or more"),
+    ({"lr_warmup_steps": -3}, "--lr_warmup_steps is -3; expected 0 or more"),
+    ({"loss_points": -2}, "--loss_points is -2; expected 0 or more"),
+    ({"dataloader_num_workers": -1}, "--dataloader_num_workers is -1; expected 0 or more"),
+    ({"ema_decay": 1.5}, "--ema_decay is 1.5; expected at least 0 and below 1"),
+    ({"adam_beta1": 1}, "--adam_beta1 is 1.0; expected at least 0 and below 1"),
     ({"flip": 1.5}, "flip is 1.5; expected 0 to 1"),
     ({"harmonious": -1}, "--harmonious is -1.0; expected 0 to 1"),
     ({"resolutoin": 32}, "unrecognized arguments: --resolutoin 32"),
@@ -529,6 +540,10 @@ def test_bad_input_ends_in_one_line(run, pool, tmp_path):
     (tmp_path / "empty.yaml").write_text("")
     (tmp_path / "begun" / "checkpoint-3").mkdir(parents=True)
     (tmp_path / "begun" / "checkpoint-3" / "arguments.json").write_text('{"frozen_stages": 5}')
+    (tmp_path / "finished").mkdir()
+    (tmp_path / "finished" / "model.safetensors").touch()
+    (tmp_path / "cropped" / "checkpoint-3").mkdir(parents=True)
+    (tmp_path / "cropped" / "checkpoint-3" / "arguments.json").write_text('{"crop": [0.1, 0.2]}')
     write_pool(tmp_path / "damaged", 6, 48, 64)
     for seed in range(4):
         (tmp_path / "damaged" / f"{seed}.png").write_bytes(b"broken")

@@ -42,6 +42,7 @@ from aict_hf.data.recoloring import histogram_transfer, reinhard_transfer
 from aict_hf.errors import InputError
 from aict_hf.files.atomic_write import atomic_file, writable_folder
 from aict_hf.files.photo_pools import photos_named_in, read_photo_pool
+from aict_hf.harmonize.runtime import usable_device
 
 METRICS = ["mse", "fmse", "psnr", "ssim", "ciede2000"]
 RATIOS = {"0-5 %": (0, 0.05), "5-15 %": (0.05, 0.15), "15-100 %": (0.15, 1.01)}  # the foreground's, as in the paper
@@ -250,7 +251,8 @@ def figures_of(frame: pd.DataFrame, groups: str, *, seed: int) -> pd.DataFrame:
         one row for each group and method, with the columns `images`, `photos`, and for each metric `fmse`, `fmse_low`
         and `fmse_high`; the ends are NaN for a single photo.
     """
-    parts = [*frame.groupby(groups, sort=False, observed=True), ("all", frame)]
+    in_order = isinstance(frame[groups].dtype, pd.CategoricalDtype)  # others come as they appear
+    parts = [*frame.groupby(groups, sort=in_order, observed=True), ("all", frame)]
     rows = []
     for group, part in parts:
         photos = part.drop_duplicates("sample").set_index("sample").photo
@@ -404,8 +406,12 @@ def stack(rows: list[np.ndarray]) -> Image.Image:
 def main() -> None:
     arguments = parser.parse_args()
     check_names(arguments.model, arguments.results)
+    if arguments.max_samples is not None and arguments.max_samples < 1:
+        raise InputError(f"--max_samples is {arguments.max_samples}; expected 1 or more")
+    if arguments.seed < 0:
+        raise InputError(f"--seed is {arguments.seed}; expected 0 or more")
+    device = usable_device(arguments.device)
     items = read_items(arguments)
-    device = torch.device(arguments.device)
     models = {Path(name).name: Harmonizer.from_pretrained(name, device=device) for name in arguments.model}
     writable_folder(arguments.output_dir)
     measured = measure_all(items, models, resolution=arguments.resolution)

@@ -83,6 +83,9 @@ KEPT_ON_RESUME = (
     *("adam_beta1", "adam_beta2", "weight_decay", "ema_decay", "seed", "model_config"),
     *("init_backbone", "frozen_stages", "backbone_learning_rate", "stored_samples"),
     *("init_encoder", "freeze_encoder"),
+    *("max_grad_norm", "min_area", "low_resolution_min_area", "low_resolution_loss_weight", "loss_points"),
+    *("root_loss_weight", "dataset", "photo_kinds", "harmonious"),
+    *(known.name for known in fields(SampleOptions) if known.name != "keep_photos"),
 )
 
 # The parts of the network after its encoder, by the beginnings of their weights' names.
@@ -142,7 +145,7 @@ class RunArguments:
     def __post_init__(self) -> None:
         if self.output_dir is None:
             raise InputError("--output_dir is missing")
-        check_at_least_one(self, "checkpointing_steps", "checkpoints_total_limit", "validation_steps")
+        check_at_least(1, self, "checkpointing_steps", "checkpoints_total_limit", "validation_steps")
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,8 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "num_validation_samples")
+        check_at_least(1, self, "num_validation_samples", "shuffle_buffer")
+        check_at_least(0, self, "stored_samples", "dataloader_num_workers", "max_broken_files")
         if bool(self.train_data_dir) == bool(self.dataset_name):
             raise InputError("expected either --train_data_dir or --dataset_name")
         if self.dataset_name and self.dataset != "synthetic":
@@ -383,13 +387,22 @@ class OptimizationArguments:
     seed: int = field(default=0, metadata={"help": "seed of every random choice"})
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "max_train_steps", "train_batch_size", "gradient_accumulation_steps")
+        check_at_least(1, self, "max_train_steps", "train_batch_size", "gradient_accumulation_steps")
+        check_at_least(0, self, "lr_warmup_steps", "weight_decay", "max_grad_norm", "loss_points", "root_loss_weight")
+        check_at_least(0, self, "low_resolution_loss_weight", "seed")
+        for name in ("adam_beta1", "adam_beta2", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"--{name} is {getattr(self, name)}; expected at least 0 and below 1")
+        for name in ("learning_rate", "backbone_learning_rate", "min_area", "low_resolution_min_area"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"--{name} is {value}; expected a number above 0")
 
 
-def check_at_least_one(arguments: object, *names: str) -> None:
+def check_at_least(least: int, arguments: object, *names: str) -> None:
     for name in names:
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name} is {getattr(arguments, name)}; expected 1 or more")
+        if not least <= getattr(arguments, name) < math.inf:
+            raise InputError(f"--{name} is {getattr(arguments, name)}; expected {least} or more")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -476,6 +489,8 @@ def prepare_output(run: RunArguments) -> None:
             f"{run.output_dir}: holds checkpoints of another run; resume it with --resume_from_checkpoint latest, or "
             "choose another folder"
         )
+    if not checkpoints(run.output_dir) and (run.output_dir / "model.safetensors").exists():
+        raise InputError(f"{run.output_dir}: holds a trained model; choose another folder")
     writable_folder(run.output_dir)
 
 
@@ -1112,7 +1127,7 @@ def main() -> None:
     arguments = {
         name: value for part in (run, data, options, network, optimization) for name, value in vars(part).items()
     }
-    kept = {name: arguments[name] for name in KEPT_ON_RESUME}
+    kept = json.loads(json.dumps({name: arguments[name] for name in KEPT_ON_RESUME}, default=vars))
     step = resume(accelerator, run, kept)
     samples = make_samples(photos, accelerator, run, data, options, optimization, first=step)
     batches = readable_batches(make_loader(samples, accelerator, data, optimization), data)

@@ -154,7 +154,10 @@ class HarmonizedCopyPaste:
         for field in ("image", "masks", "boxes", "labels", "image_id"):
             if sample.get(field) is None:
                 raise ValueError(f"has no {field}; expected image, masks, boxes, labels and image_id")
-        image = rgb_array(_plain(sample["image"])).transpose(1, 2, 0)
+        given = sample["image"]
+        if isinstance(given, Image.Image) and given.mode.startswith("I;16"):
+            raise ValueError("the image is a PIL image of 16 bits, which has no colours; pass a uint16 array (H, W, 3)")
+        image = rgb_array(_plain(given)).transpose(1, 2, 0)
         masks, boxes = _masks(sample, image.shape[:2]), _array(sample["boxes"])
         counts = {"masks": len(masks), "boxes": len(boxes), "labels": len(sample["labels"])}
         if len(set(counts.values())) > 1:

@@ -19,7 +19,7 @@ from ..errors import InputError, TooLargeError, one_line
 from .atomic_write import atomic_file
 from .encoding import Encoding, encoding_of
 from .exif import append_exif, exif_block
-from .metadata import MAX_SEGMENT, Metadata, read_metadata
+from .metadata import MAX_SEGMENT, Metadata, has_unspecified_channel, read_metadata
 from .options import DEFAULT_MAX_MEGAPIXELS
 
 OUTPUT_FORMATS = {
@@ -126,14 +126,14 @@ def read_image(
             if sixteen_bit and formats is not None and image.format not in SIXTEEN_BIT_FORMATS:
                 raise InputError(f"{path}: is {image.format} with 16 bits a channel; save it as PNG or TIFF")
             pixels = _decode_sixteen_bit(path) if sixteen_bit else ImageOps.exif_transpose(image)
+            if isinstance(pixels, np.ndarray) and has_unspecified_channel(image):  # Pillow leaves it out by itself
+                pixels = pixels[..., 0] if pixels.shape[2] == 2 else np.ascontiguousarray(pixels[..., :3])
             metadata, encoding = read_file_facts(image, stream)
             read = ImageFile(pixels, image.info.get("icc_profile"), exif_block(image), metadata, encoding)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; check the path") from error
     except UnidentifiedImageError as error:
-        raise InputError(
-            f"{path}: is not an image of a known format; expected JPEG, PNG, WebP, TIFF or similar"
-        ) from error
+        raise InputError(f"{path}: {_unidentified(path, content)}") from error
     except InputError:
         raise
     except Exception as error:  # decoders raise of many kinds on damaged files
@@ -146,6 +146,19 @@ def read_image(
         alpha = read.pixels.has_transparency_data
         read.pixels = read.pixels.convert("RGBA" if alpha else "L" if read.pixels.mode == "1" else "RGB")
     return read
+
+
+def _unidentified(path: Path, content: bytes | None) -> str:
+    """Why Pillow does not know an image."""
+    if content is None:
+        with path.open("rb") as stream:
+            content = stream.read(4)
+    if content[:4] in _TIFF_HEADS:
+        return (
+            "is a TIFF of a kind that cannot be read, such as 32 bits a channel; convert it to gray or RGB with 8 or "
+            "16 bits a channel"
+        )
+    return "is not an image of a known format; expected JPEG, PNG, WebP, TIFF or similar"
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:
@@ -364,6 +377,7 @@ def _check_kind(path: Path, content: bytes | None, formats: tuple[str, ...] | No
         raise InputError(f"{path}: is HEIC, which needs the plugin pillow-heif; pip install 'aict_hf[heif]'")
 
 
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _RAW_ADVICE = (
     "is a camera raw file (such as DNG), which has no colours yet; develop it with rawpy, darktable or similar and "
     "save it as TIFF"

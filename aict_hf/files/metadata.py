@@ -22,6 +22,7 @@ _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 # gAMA and cHRM of sRGB, in units of 1/100000.
 _USUAL = {b"gAMA": (45455,), b"cHRM": (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)}
 _LAYERS = 37724  # Photoshop's tag of a TIFF
+_EXTRA_SAMPLES = 338  # the TIFF tag with the kinds of the channels after the colours
 _JP2_XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 # Namespaces of XMP that point to data behind the picture, and their properties that do.
 _POINTERS = {
@@ -219,6 +220,14 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
     return (across, down) if 0 < across < 1e6 and 0 < down < 1e6 else None
 
 
+def has_unspecified_channel(image: Image.Image) -> bool:
+    """Whether a TIFF says that the channel after its colours is no transparency, as saved selections are stored."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    extra = image.tag_v2.get(_EXTRA_SAMPLES, ())
+    return (extra[:1] if isinstance(extra, tuple) else (extra,)) == (0,)
+
+
 def _left_out(image: Image.Image, stream: BinaryIO, xmp: bytes) -> Iterator[str]:
     """What the file holds beside its picture and nothing here keeps, in words."""
     rest = b""
@@ -247,6 +256,8 @@ def _left_out(image: Image.Image, stream: BinaryIO, xmp: bytes) -> Iterator[str]
         yield "the video (motion photo)"
     if isinstance(image, TiffImagePlugin.TiffImageFile) and _LAYERS in image.tag_v2:
         yield "the layers"
+    if has_unspecified_channel(image):
+        yield "a channel that is neither a colour nor transparency"
     if any(name == "APP11" and b"c2pa" in data for name, data in segments) or (
         image.format == "PNG" and any(True for _ in _png_chunks(stream, kinds=(b"caBX",)))
     ):
@@ -353,4 +364,4 @@ def _is_close(data: bytes, usual: tuple[int, ...]) -> bool:
     return all(abs(a - b) <= 500 for a, b in zip(struct.unpack(f">{len(usual)}I", data), usual, strict=True))
 
 
-__all__ = ["MAX_SEGMENT", "Metadata", "read_metadata"]
+__all__ = ["MAX_SEGMENT", "Metadata", "has_unspecified_channel", "read_metadata"]

@@ -91,6 +91,12 @@ class Report:
         self.failures.append(error)
         self.files.append(FileReport(*_names(job), error=str(error)))
 
+    def add_unpaired(self, errors: Sequence[InputError]) -> None:
+        """Note composites that have no job, before all others."""
+        self.failures[:0] = errors
+        named = [error for error in errors if isinstance(error, UnpairedError)]
+        self.files[:0] = [FileReport(str(error.path), "", "", error=str(error)) for error in named]
+
     def worst_first(self) -> list[FileReport]:
         """The files by disharmony, the largest first; failed files last."""
         return sorted(self.files, key=lambda file: -1.0 if file.disharmony is None else file.disharmony, reverse=True)
@@ -318,8 +324,10 @@ def check_output_folder(output: Path, inputs: Sequence[Path]) -> None:
     """Check that a folder of results lies in no folder of inputs, where the next run would read them as inputs.
 
     Raises:
-        InputError: if it is one of the folders, or lies in one.
+        InputError: if it is one of the folders, or lies in one, or has the name of an image.
     """
+    if not output.is_dir() and output.suffix.lower() in OUTPUT_FORMATS:
+        raise InputError(f"{output}: is the name of an image; several results need a folder, so give its name")
     for folder in inputs:
         if output.exists() and folder.exists() and output.samefile(folder):
             raise InputError(f"{output}: is one of the inputs; choose another folder, so that nothing is lost")

@@ -20,6 +20,7 @@ from ..files.atomic_write import atomic_file
 from ..files.exif import MAX_SIZE as MAX_EXIF_FILE
 from ..files.exif import append_exif, exif_block
 from ..files.images import check_pixel_count, open_lazily, read_file_facts
+from ..files.metadata import has_unspecified_channel
 from ..model.foreground_mask import check_highest_level
 from ..model.opened_photo import OpenedPhoto, recolor
 from ..model.resizing import foreground_cells, is_missed, low_resolution_copies, sampled_rows
@@ -45,7 +46,7 @@ def is_large_tiff(composite: Path, mask: Path | None, output: Path) -> bool:
     if mask is None or composite.suffix.lower() not in TIFF_SUFFIXES or output.suffix.lower() not in TIFF_SUFFIXES:
         return False
     try:
-        photo, foreground = _open(composite), _open(mask)
+        photo, foreground = _open_photo(composite), _open(mask)
     except InputError:
         return False
     return (
@@ -107,7 +108,7 @@ def harmonize_large_tiff(
     import tifffile
 
     options = options or HarmonizeOptions()
-    photo = _open(composite)
+    photo = _open_photo(composite)
     width, height, dtype = photo.width, photo.height, DTYPES[photo.format]
     check_pixel_count(composite, width, height, options.max_megapixels)
     with open_lazily(composite) as header, composite.open("rb") as stream:
@@ -196,7 +197,7 @@ def _strips(
     """For each strip, from top to bottom: its first row's number, pixels (rows, W, bands) and mask (rows, W)."""
     import pyvips
 
-    photo, foreground = _open(composite), _open(mask)
+    photo, foreground = _open_photo(composite), _open(mask)
     regions = pyvips.Region.new(photo), pyvips.Region.new(foreground)
     with tqdm(total=photo.height, unit="row", desc=title, disable=not progress, leave=False) as bar:
         for top in range(0, photo.height, TILE):
@@ -225,6 +226,16 @@ def _open(path: Path) -> "pyvips.Image":
         return pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error", revalidate=True)
     except pyvips.Error as error:
         raise InputError(f"{path}: cannot be opened ({one_line(error)})") from error
+
+
+def _open_photo(path: Path) -> "pyvips.Image":
+    """A photo without a fourth channel that is no transparency, which libvips takes for one."""
+    photo = _open(path)
+    if photo.bands == 4:
+        with open_lazily(path) as header:
+            if has_unspecified_channel(header):
+                return photo.extract_band(0, n=3)
+    return photo
 
 
 def _upright(image: "pyvips.Image") -> bool:

@@ -1,5 +1,6 @@
 """What the outputs of a folder were made from, so that a later run knows which of them are finished."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -54,12 +55,14 @@ class RunRecord:
         ]
         self._warn: Callable[[str], None] | None = warn
         self._lines: dict[str, Any] = {}
-        try:
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                name, *facts = json.loads(line)
-                self._lines[name] = facts
-        except (OSError, ValueError, TypeError):  # none, or cut short; what was read before counts
-            pass
+        self._cut = False  # whether the file ends within a line
+        with contextlib.suppress(OSError):
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+            self._cut = bool(text) and not text.endswith("\n")
+            for line in text.splitlines():
+                with contextlib.suppress(ValueError, TypeError):  # a full disk cut it; the other lines count
+                    name, facts, written = json.loads(line)
+                    self._lines[name] = [facts, written]
 
     def knows(self, job: Job) -> bool:
         """Whether the job's output was made, or begun, by a recorded run and has not been replaced since."""
@@ -106,7 +109,9 @@ class RunRecord:
     def _write(self, job: Job, written: list[int] | None) -> None:
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([self._name(job), self._facts(job), written]) + "\n")
+                line = json.dumps([self._name(job), self._facts(job), written])
+                file.write(f"\n{line}\n" if self._cut else f"{line}\n")
+            self._cut = False
         except OSError as error:
             if self._warn is not None:
                 self._warn(

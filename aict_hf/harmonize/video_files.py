@@ -171,6 +171,8 @@ def harmonize_frames(
             differ in size or number.
     """
     options = options or VideoOptions()
+    if not output.is_dir() and output.suffix.lower() in {*OUTPUT_ENCODERS, *OUTPUT_FORMATS}:
+        raise InputError(f"{output}: is the name of a file; a folder of frames becomes a folder, so give its name")
     check_outside(output, frames)
     if masks.is_dir():
         check_outside(output, masks)

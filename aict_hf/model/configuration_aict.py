@@ -140,6 +140,13 @@ class AICTConfig(PreTrainedConfig):
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}; choose one that is"
             )
 
+    def validate_image_size(self) -> None:
+        if self.image_size < 2 * self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} holds fewer than 2 x 2 patches of patch_size {self.patch_size}; choose "
+                "a larger image_size"
+            )
+
     def validate_backbone(self) -> None:
         if self.backbone is None:
             return

@@ -468,6 +468,11 @@ class AICTModel(PreTrainedModel):
                 f"pixel_values has shape {tuple(pixel_values.shape)}; "
                 f"expected (B, 3, H, W) with H and W multiples of {divisor} for this network"
             )
+        if not (pixel_values.is_floating_point() and mask.is_floating_point()):
+            raise ValueError(
+                f"pixel_values has dtype {pixel_values.dtype}, mask {mask.dtype}; expected floats in [0, 1], as the "
+                "image processor makes them"
+            )
         if mask.shape != (pixel_values.shape[0], 1, *pixel_values.shape[2:]):
             raise ValueError(
                 f"mask has shape {tuple(mask.shape)}; "

@@ -328,6 +328,7 @@ def test_cut_outs_are_not_magnified_beyond_the_limit(transform):
         ({"masks": np.zeros((3, 6, 8), bool)}, "masks have shape"),
         ({"boxes": np.zeros((3, 5))}, "boxes of 4 numbers"),
         ({"image": np.zeros((60, 80, 5), np.uint8)}, "image has shape"),
+        ({"image": Image.fromarray(np.zeros((60, 80), np.uint16))}, "a PIL image of 16 bits"),
     ],
 )
 def test_bad_samples_are_refused(transform, change, words):

@@ -232,6 +232,15 @@ def test_pixels_of_unknown_range_are_refused(tmp_path, mode):
         read_image(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_tiffs_of_unknown_kinds_are_told_from_other_files(tmp_path, bigtiff):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8, 3), np.float32), photometric="rgb", bigtiff=bigtiff)
+    with pytest.raises(InputError, match=r"a\.tif: is a TIFF of a kind that cannot be read, such as 32 bits a channel"):
+        read_image(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"b\.tif: is a TIFF of a kind"):
+        read_image("b.tif", content=(tmp_path / "a.tif").read_bytes())
+
+
 def test_large_images_are_refused_before_decoding(tmp_path):
     Image.new("L", (1000, 1000)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"1000 x 1000 pixels, over the limit of 0\.5 megapixels"):

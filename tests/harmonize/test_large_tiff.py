@@ -27,7 +27,7 @@ def write_pair(folder, dtype=np.uint8, bands=3, **options):
     photo = photo.astype(dtype) * (257 if dtype == np.uint16 else 1)
     if bands == 4:
         photo = np.dstack([photo, np.full(mask.shape, 200, dtype)])
-        options["extrasamples"] = ["unassalpha"]
+        options.setdefault("extrasamples", ["unassalpha"])
     tifffile.imwrite(folder / "photo.tif", photo, photometric="rgb", **options)
     tifffile.imwrite(folder / "mask.tif", mask)
     return folder / "photo.tif", folder / "mask.tif", photo, mask
@@ -59,6 +59,28 @@ def test_strip_by_strip_is_what_memory_gives(layout, harmonizer, tmp_path, monke
         assert difference.max() <= 1  # the mask is 8 bits here, a float there: what lies near half a level
         assert (difference > 0).mean() < (5e-3 if photo.dtype == np.uint16 else 2e-4)
         assert not np.array_equal(ours, photo)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_channel_that_is_no_transparency_is_left_out_at_every_size(dtype, harmonizer, tmp_path, monkeypatch):
+    composite, mask, photo, _ = write_pair(tmp_path, dtype, 4, extrasamples=["unspecified"])
+    hidden = photo.copy()
+    hidden[..., 3] = 0  # as transparency it would hide the foreground
+    tifffile.imwrite(composite, hidden, photometric="rgb", extrasamples=["unspecified"])
+    results = []
+    for limit, name in ((0.01, "strips.tif"), (1000, "whole.tif")):
+        monkeypatch.setattr(large_tiff, "LARGE_MEGAPIXELS", limit)
+        said = []
+        job = Job(composite, mask, tmp_path / name)
+        assert is_large_tiff(composite, mask, job.output) == (limit < 1)
+        assert harmonize_files([job], harmonizer, warn=said.append).written == 1
+        assert said == [
+            f"{composite}: not kept in the result: a channel that is neither a colour nor transparency",
+        ]
+        results.append(tifffile.imread(job.output))
+    assert results[0].shape == results[1].shape == (*photo.shape[:2], 3)
+    assert np.abs(results[0].astype(int) - results[1]).max() <= 1
+    assert not np.array_equal(results[0], photo[..., :3])
 
 
 def test_onnxruntime_and_numba_do_it_too(tmp_path):

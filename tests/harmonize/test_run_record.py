@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,20 @@ def test_an_output_that_was_begun_is_not_finished(folder, run, harmonizer):
     assert run(strength=0.5) == (2, 0, [f"{AGAIN} 2"])
 
 
+def test_a_cut_line_costs_its_own_output_once(folder, run):
+    run()
+    record = folder / ".out.aict.jsonl"
+    lines = record.read_text().splitlines()
+    finished = [i for i, line in enumerate(lines) if json.loads(line)[0] == "a.png" and json.loads(line)[2]]
+    lines[finished[0]] = lines[finished[0]][:30]
+    record.write_text("\n".join(lines))  # without an end of line
+    assert run() == (1, 1, [f"{AGAIN} 1"])
+    assert run() == (0, 2, [])
+    record.write_text(record.read_text()[:-9])
+    assert run() == (1, 1, [f"{AGAIN} 1"])
+    assert run() == (0, 2, [])
+
+
 def test_a_folder_that_takes_no_record_costs_a_warning(folder, run, monkeypatch):
     monkeypatch.setattr(RunRecord, "__init__", unwritable(RunRecord.__init__))
     written, _, said = run()
@@ -123,6 +139,13 @@ def test_results_do_not_go_into_folders_of_inputs(folder):
             check_output_folder(folder / output, [folder / "in"])
     check_output_folder(folder / "inside", [folder / "in"])
     check_output_folder(folder, [folder / "in"])
+
+
+def test_several_results_do_not_go_into_the_name_of_an_image(folder):
+    with pytest.raises(InputError, match=r"out\.JPG: is the name of an image; several results need a folder"):
+        check_output_folder(folder / "out.JPG", [folder / "in"])
+    (folder / "out.JPG").mkdir()
+    check_output_folder(folder / "out.JPG", [folder / "in"])
 
 
 def test_no_result_replaces_an_input(folder):

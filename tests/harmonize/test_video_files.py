@@ -215,6 +215,14 @@ def test_masks_that_do_not_fit_are_refused_and_nothing_is_written(masks, message
     assert left_behind(tmp_path) == []
 
 
+def test_a_folder_of_frames_does_not_become_a_file(harmonizer, tmp_path):
+    frames, masks = sequences(tmp_path)
+    for name in ("out.mp4", "out.png"):
+        with pytest.raises(InputError, match=f"{name}: is the name of a file; a folder of frames becomes a folder"):
+            harmonize_frames(frames, masks, tmp_path / name, harmonizer)
+        assert not (tmp_path / name).exists()
+
+
 def test_a_missing_number_among_masks_is_named(clip, harmonizer, tmp_path):
     masks = write_masks(tmp_path / "masks", FRAMES + 1)
     (masks / "mask_004.png").unlink()

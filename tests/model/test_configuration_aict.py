@@ -28,6 +28,7 @@ def test_saving_and_loading_keeps_every_field(config, tmp_path):
     ("fields", "words"),
     [
         ({"patch_size": 5}, "multiple of patch_size"),
+        ({"image_size": 4}, "fewer than 2 x 2 patches of patch_size 4"),
         ({"num_attention_heads": 3}, "multiple of num_attention_heads"),
         ({"num_intervals": 1}, "at least 2 nodes"),
         ({"hidden_size": 0}, "at least 1"),

@@ -179,6 +179,8 @@ def test_device_map_auto_loads(model, tmp_path):
         ({"pixel_values": torch.zeros(2, 4, 32, 32)}, r"expected \(B, 3, H, W\)"),
         ({"mask": torch.zeros(2, 3, 32, 32)}, r"expected \(2, 1, 32, 32\)"),
         ({"full_composites": torch.zeros(2, 3, 8, 8)}, "belong together"),
+        ({"pixel_values": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}, "pixel_values has dtype torch.uint8"),
+        ({"mask": torch.zeros(2, 1, 32, 32, dtype=torch.bool)}, r"mask torch.bool; expected floats in \[0, 1\]"),
         ({"labels": torch.zeros(2, 3, 8, 8)}, "labels need"),
         (
             {"full_composites": [torch.zeros(3, 8, 8)], "full_masks": [torch.zeros(1, 8, 8)]},
