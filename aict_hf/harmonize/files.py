@@ -2,9 +2,10 @@
 
 import csv
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -203,67 +204,19 @@ def harmonize_files(
     options = options or HarmonizeOptions()
     record = None if options.output_folder is None else RunRecord(options.output_folder, harmonizer, options, warn)
     todo = unfinished(jobs, options, record, warn)
-    report = Report(skipped=len(jobs) - len(todo))
-    notes: dict[str, list[Path]] = {}  # files by what is said of them once, at the end
+    run = _Run(harmonizer, options, record, Report(skipped=len(jobs) - len(todo)), warn, progress)
     with tqdm(total=len(todo), unit="image", disable=not progress or len(jobs) == 1) as bar:
         for start in range(0, len(todo), options.batch_size):
             batch = []
             for job in todo[start : start + options.batch_size]:
-                began = time.perf_counter()
-                try:
-                    if record is not None:
-                        record.begin(job)
-                    if job.output is not None and is_large_tiff(job.composite, job.mask, job.output):
-                        assert job.mask is not None
-                        large = harmonize_large_tiff(
-                            job.composite, job.mask, job.output, harmonizer, options, warn=warn, progress=progress
-                        )
-                        if not large.mask_area:
-                            _warn_of_no_foreground(job, warn)
-                        facts = large._asdict()
-                        for note in not_kept(facts.pop("not_kept")):
-                            notes.setdefault(note, []).append(job.composite)
-                        report.add(job, **facts, seconds=time.perf_counter() - began)
-                        if record is not None:
-                            record.finish(job)
-                        bar.update()
-                        continue
-                    batch.append(_read(job, options, warn))
-                except InputError as error:
-                    report.fail(job, error)
-                    bar.update()
-            began = time.perf_counter()
-            predicted = _predict(batch, harmonizer)
-            share = (time.perf_counter() - began) / max(1, len(batch))
-            for read, luts in zip(batch, predicted, strict=True):
-                began = time.perf_counter()
-                try:
-                    disharmony = _finish(read, luts, options)
-                except InputError as error:
-                    report.fail(read.job, error)
-                else:
-                    lost = [] if read.job.output is None else what_is_lost(read.job.output, read.file)
-                    for note in not_kept(lost):
-                        notes.setdefault(note, []).append(read.job.composite)
-                    if read.job.mask is not None and read.is_painted:
-                        notes.setdefault(PAINTED, []).append(read.job.mask)
-                    report.add(
-                        read.job,
-                        width=read.file.size[0],
-                        height=read.file.size[1],
-                        mask_area=float(read.photo.mask.mean()) / full_scale(read.photo.mask),
-                        disharmony=disharmony,
-                        seconds=read.seconds + share + time.perf_counter() - began,
-                    )
-                    for surprise in _surprises(read):
-                        warn(f"{read.job.mask or read.job.composite}: {surprise}")
-                    if record is not None:
-                        record.finish(read.job)
-                bar.update()
-    for words, files in notes.items():
+                batch += run.read(job)
+                bar.update(len(run.report.files) - bar.n)
+            for _ in run.harmonize(batch):
+                bar.update(len(run.report.files) - bar.n)
+    for words, files in run.notes.items():
         others = f" and {len(files) - 1} more" if len(files) > 1 else ""
         warn(f"{files[0]}{others}: {words}")
-    return report
+    return run.report
 
 
 def write_report(path: Path, files: Sequence[FileReport]) -> None:
@@ -374,6 +327,85 @@ class _Read:
     seconds: float
 
 
+@dataclass
+class _Run:
+    """One call of `harmonize_files`.
+
+    Attributes:
+        record: notes what the outputs were made from, or None.
+        report: the outcome so far.
+        notes: files by what is said of them once, at the end.
+    """
+
+    harmonizer: IdentifiedPredictor
+    options: HarmonizeOptions
+    record: RunRecord | None
+    report: Report
+    warn: Callable[[str], None]
+    progress: bool
+    notes: dict[str, list[Path]] = field(default_factory=dict)
+
+    def read(self, job: Job) -> list[_Read]:
+        """The decoded files of a job; none if it failed, or if it is a large TIFF, which is harmonized right away."""
+        try:
+            if self.record is not None:
+                self.record.begin(job)
+            if job.output is None or job.mask is None or not is_large_tiff(job.composite, job.mask, job.output):
+                return [_read(job, self.options, self.warn)]
+            self._harmonize_large(job, job.mask, job.output)
+        except InputError as error:
+            self.report.fail(job, error)
+        return []
+
+    def harmonize(self, batch: Sequence[_Read]) -> Iterator[None]:
+        """Harmonize decoded photos with one run of the network; yields after each of them."""
+        began = time.perf_counter()
+        predicted = _predict(batch, self.harmonizer)
+        share = (time.perf_counter() - began) / max(1, len(batch))
+        for read, luts in zip(batch, predicted, strict=True):
+            try:
+                self._write(read, luts, read.seconds + share)
+            except InputError as error:
+                self.report.fail(read.job, error)
+            yield
+
+    def _harmonize_large(self, job: Job, mask: Path, output: Path) -> None:
+        began = time.perf_counter()
+        large = harmonize_large_tiff(
+            job.composite, mask, output, self.harmonizer, self.options, warn=self.warn, progress=self.progress
+        )
+        if not large.mask_area:
+            _warn_of_no_foreground(job, self.warn)
+        facts = large._asdict()
+        self._finish(job, facts.pop("not_kept"), **facts, seconds=time.perf_counter() - began)
+
+    def _write(self, read: _Read, luts: PhotoLUTs | Exception, seconds: float) -> None:
+        """Write the result of a decoded photo, for which `seconds` were spent before."""
+        began, job = time.perf_counter(), read.job
+        disharmony = _write_result(read, luts, self.options)
+        self._finish(
+            job,
+            [] if job.output is None else what_is_lost(job.output, read.file),
+            width=read.file.size[0],
+            height=read.file.size[1],
+            mask_area=float(read.photo.mask.mean()) / full_scale(read.photo.mask),
+            disharmony=disharmony,
+            seconds=seconds + time.perf_counter() - began,
+        )
+        if job.mask is not None and read.is_painted:
+            self.notes.setdefault(PAINTED, []).append(job.mask)
+        for surprise in _surprises(read):
+            self.warn(f"{job.mask or job.composite}: {surprise}")
+
+    def _finish(self, job: Job, lost: Sequence[str], **facts: Any) -> None:
+        """Note a job that is done; `facts` are those of `Report.add`."""
+        for note in not_kept(lost):
+            self.notes.setdefault(note, []).append(job.composite)
+        self.report.add(job, **facts)
+        if self.record is not None:
+            self.record.finish(job)
+
+
 def _read(job: Job, options: HarmonizeOptions, warn: Callable[[str], None]) -> _Read:
     began = time.perf_counter()
     file = read_image(job.composite, max_megapixels=options.max_megapixels)
@@ -402,7 +434,7 @@ def _predict(batch: Sequence[_Read], harmonizer: IdentifiedPredictor) -> list[Ph
         return [_predict([read], harmonizer)[0] for read in batch]
 
 
-def _finish(read: _Read, luts: PhotoLUTs | Exception, options: HarmonizeOptions) -> float | None:
+def _write_result(read: _Read, luts: PhotoLUTs | Exception, options: HarmonizeOptions) -> float | None:
     """Write the result of a job. Returns its disharmony if that is to be measured."""
     result = read.file
     try:
