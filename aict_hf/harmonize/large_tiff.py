@@ -231,11 +231,12 @@ def _open(path: Path) -> "pyvips.Image":
 def _open_photo(path: Path) -> "pyvips.Image":
     """A photo without a fourth channel that is no transparency, which libvips takes for one."""
     photo = _open(path)
-    if photo.bands == 4:
+    try:
         with open_lazily(path) as header:
-            if has_unspecified_channel(header):
-                return photo.extract_band(0, n=3)
-    return photo
+            drop = photo.bands == 4 and has_unspecified_channel(header)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({one_line(error)})") from error
+    return photo.extract_band(0, n=3) if drop else photo
 
 
 def _upright(image: "pyvips.Image") -> bool:
