@@ -1,6 +1,6 @@
 """Draw the learning curve of one run, or of several consecutive runs, from their log.csv.
 
-    python training/plot_curve.py out/small-64 out/small-128 out/small --output examples/learning_curve.png
+    python training/plot_curve.py out/small-64 out/small-128 out/small --output out/learning_curve.png
 
 The curve shows the fMSE of training samples as a share of the composite's, averaged over windows of steps, against the
 number of samples seen.
