@@ -815,7 +815,7 @@ def link_entry(name):
         ([("C:\\evil.png", b"x")], "leads outside"),
         ([("a\\..\\..\\evil.png", b"x")], "leads outside"),
         ([(link_entry("link.png"), "/etc/passwd")], "symbolic link"),
-        ([(f"{n}.png", b"x") for n in range(uploads.MAX_ZIP_ENTRIES + 1)], "at most 160 are taken"),
+        ([(f"{n}.png", b"x") for n in range(uploads.MAX_ZIP_ENTRIES + 1)], "all zips of a batch may hold 160 together"),
         ([("bomb.png", bytes(uploads.MAX_UNPACKED_MB * 2**20 + 1))], "may unpack to 256 MB together"),
         ([(f"{n}.txt", b"") for n in range(70_000)], "holds 65535 files"),
         ([("notes.txt", b"x")], "holds no images"),

@@ -389,14 +389,15 @@ class OptimizationArguments:
     def __post_init__(self) -> None:
         check_at_least(1, self, "max_train_steps", "train_batch_size", "gradient_accumulation_steps")
         check_at_least(0, self, "lr_warmup_steps", "weight_decay", "max_grad_norm", "loss_points", "root_loss_weight")
-        check_at_least(0, self, "low_resolution_loss_weight", "seed")
+        check_at_least(0, self, "low_resolution_loss_weight", "learning_rate", "seed")
+        if self.backbone_learning_rate is not None:
+            check_at_least(0, self, "backbone_learning_rate")
         for name in ("adam_beta1", "adam_beta2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"--{name} is {getattr(self, name)}; expected at least 0 and below 1")
-        for name in ("learning_rate", "backbone_learning_rate", "min_area", "low_resolution_min_area"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"--{name} is {value}; expected a number above 0")
+        for name in ("min_area", "low_resolution_min_area"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"--{name} is {getattr(self, name)}; expected a number above 0")
 
 
 def check_at_least(least: int, arguments: object, *names: str) -> None:

@@ -25,8 +25,8 @@ def write_results(folder, photos="out_of_domain.txt", name="mine", fmse=900.0):
 
 def test_figures_come_from_the_results(tmp_path):
     table = figures_table(read_results(write_results(tmp_path / "evaluation")))
-    assert "| photos of sources never trained on (12) | mine | 900 | 0.61 |  | 0.70 | 120 | 33 |" in table
-    assert "| photos of sources never trained on (12) | composite | 1500 | 1.00 |  | 1.00 |  |  |" in table
+    assert "| photos of sources never trained on (12 composites) | mine | 900 | 0.61 |  | 0.70 | 120 | 33 |" in table
+    assert "| photos of sources never trained on (12 composites) | composite | 1500 | 1.00 |  | 1.00 |  |  |" in table
     assert "cpu (test)" in table
 
 
