@@ -17,7 +17,7 @@ import typer
 import wrapt
 
 from .augment.options import AugmentJob, CopyPasteOptions, DatasetFormat
-from .errors import InputError, NothingPastedError, TooLargeError, one_line
+from .errors import InputError, NothingPastedError, TooLargeError, UnpairedError, one_line
 from .export.options import ExportFormat, StoredDtype
 from .files.options import DEFAULT_MAX_MEGAPIXELS
 from .harmonize.options import ComposeOptions, HarmonizeOptions, VideoOptions
@@ -698,7 +698,7 @@ def _harmonize_photos(
 
 def _find_jobs(
     composite: Path, mask: Path | None, masks: Path | None, output: Path | None
-) -> tuple[list["Job"], list[InputError]]:
+) -> tuple[list["Job"], list[UnpairedError]]:
     """The job of one composite, or the jobs of a folder and an error for each composite without one."""
     from .harmonize.files import Job, find_jobs
 
@@ -706,7 +706,7 @@ def _find_jobs(
         if mask is not None:
             raise InputError(f"{composite}: is a folder; give the folder of its masks with --masks")
         jobs, unpaired = find_jobs(composite, masks, output, warn=_warn)
-        return jobs, list(unpaired)
+        return jobs, unpaired
     if masks is not None:
         raise InputError("--masks goes with a folder of composites; give the one mask as the second argument")
     if not composite.exists():

@@ -485,12 +485,13 @@ def flags_of(values: dict[str, Any]) -> list[str]:
 
 def prepare_output(run: RunArguments) -> None:
     """Make the output folder, and refuse one whose run would be overwritten."""
-    if checkpoints(run.output_dir) and not run.resume_from_checkpoint:
+    found = checkpoints(run.output_dir)
+    if found and not run.resume_from_checkpoint:
         raise InputError(
             f"{run.output_dir}: holds checkpoints of another run; resume it with --resume_from_checkpoint latest, or "
             "choose another folder"
         )
-    if not checkpoints(run.output_dir) and (run.output_dir / "model.safetensors").exists():
+    if not found and (run.output_dir / "model.safetensors").exists():
         raise InputError(f"{run.output_dir}: holds a trained model; choose another folder")
     writable_folder(run.output_dir)
 

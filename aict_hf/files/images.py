@@ -133,7 +133,7 @@ def read_image(
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; check the path") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{path}: {_unidentified(path, content)}") from error
+        raise InputError(f"{path}: {_unidentified(path if content is None else io.BytesIO(content))}") from error
     except InputError:
         raise
     except Exception as error:  # decoders raise of many kinds on damaged files
@@ -148,12 +148,9 @@ def read_image(
     return read
 
 
-def _unidentified(path: Path, content: bytes | None) -> str:
+def _unidentified(source: Path | io.BytesIO) -> str:
     """Why Pillow does not know an image."""
-    if content is None:
-        with path.open("rb") as stream:
-            content = stream.read(4)
-    if content[:4] in _TIFF_HEADS:
+    if _head(source)[:4] in _TIFF_HEADS:
         return (
             "is a TIFF of a kind that cannot be read, such as 32 bits a channel; convert it to gray or RGB with 8 or "
             "16 bits a channel"
@@ -384,16 +381,20 @@ _RAW_ADVICE = (
 )
 
 
+def _head(source: Path | io.BytesIO) -> bytes:
+    """The first bytes of a file; none if it cannot be read."""
+    if isinstance(source, io.BytesIO):
+        return source.getvalue()[:64]
+    try:
+        with source.open("rb") as stream:
+            return stream.read(64)
+    except OSError:
+        return b""
+
+
 def _is_heif(source: Path | io.BytesIO) -> bool:
     """Whether a file says that it is HEIC, whatever its name."""
-    if isinstance(source, io.BytesIO):
-        head = source.getvalue()[:64]
-    else:
-        try:
-            with source.open("rb") as stream:
-                head = stream.read(64)
-        except OSError:
-            return False
+    head = _head(source)
     brands = [head[at : at + 4] for at in (8, *range(16, min(len(head), int.from_bytes(head[:4], "big")), 4))]
     return head[4:8] == b"ftyp" and any(brand in _HEIF_BRANDS for brand in brands)
 

@@ -92,11 +92,10 @@ class Report:
         self.failures.append(error)
         self.files.append(FileReport(*_names(job), error=str(error)))
 
-    def add_unpaired(self, errors: Sequence[InputError]) -> None:
+    def add_unpaired(self, errors: Sequence[UnpairedError]) -> None:
         """Note composites that have no job, before all others."""
         self.failures[:0] = errors
-        named = [error for error in errors if isinstance(error, UnpairedError)]
-        self.files[:0] = [FileReport(str(error.path), "", "", error=str(error)) for error in named]
+        self.files[:0] = [FileReport(str(error.path), "", "", error=str(error)) for error in errors]
 
     def worst_first(self) -> list[FileReport]:
         """The files by disharmony, the largest first; failed files last."""
